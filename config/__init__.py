@@ -1,0 +1,1 @@
+"""Settings (where and how) and params (what)."""

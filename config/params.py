@@ -1,0 +1,117 @@
+"""Params: what a flow computes. Frozen, closed models; they are forms in Prefect's UI and enter the cache keys."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Params(BaseModel):
+    """Base of all params: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ColumnsParams(Params):
+    """Which columns of the metadata mean what."""
+
+    texts: tuple[str, ...] = Field(
+        ("text", "caption", "captions"), description="Text columns: each a string or a list of strings."
+    )
+    group: str | None = Field("group", description="Rows with one value belong together; a split never cuts them.")
+    split: str | None = Field("split", description="Column that declares train, val or test.")
+    id: str | None = Field("id", description="Column that names a row; without it the first media path does.")
+    lexical: tuple[str, ...] = Field((), description="Columns for full-text search alone: never encoded.")
+
+
+class PreprocessParams(Params):
+    """Bounds on what is read, and how the split is drawn where the data declares none."""
+
+    max_pixels: int = Field(89_000_000, gt=0, description="A picture with more pixels is quarantined unread.")
+    max_bytes: int = Field(256_000_000, gt=0, description="A larger file is quarantined unread.")
+    max_chars: int = Field(2_000, gt=0, description="A longer text is cut here and marked truncated.")
+    shard_rows: int = Field(4_096, gt=0, description="Rows in one Prefect task, about.")
+    heldout_share: float = Field(0.2, gt=0, lt=1, description="Share of groups held out where no split is declared.")
+    split_seed: int = Field(0, ge=0, description="Seed of the drawn split.")
+    failure_budget: float = Field(
+        0.2, ge=0, le=1, description="Share of items that may be quarantined; beyond it the source is called broken."
+    )
+    strict: bool = Field(False, description="Stop when the same medium stands on both sides of a declared split.")
+
+
+class EncodeParams(Params):
+    """Which frozen encoders read which modality."""
+
+    encoders: dict[str, tuple[str, ...]] = Field(
+        {"image": ("builtin:efficientnet-lite0",), "text": ("builtin:minilm",)},
+        description="Encoders of each modality; several of one modality are joined.",
+    )
+    shard_items: int = Field(4_096, gt=0, description="Contents in one Prefect task, about.")
+
+    @model_validator(mode="after")
+    def _two_modalities(self) -> Self:
+        if len(self.encoders) < 2 or not all(self.encoders.values()):
+            raise ValueError("a joint space needs at least two modalities with one encoder each")
+        return self
+
+
+IndexKind = Literal["auto", "exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary"]
+
+
+class IndexParams(Params):
+    """The index behind a space."""
+
+    kind: IndexKind = Field("auto", description="auto: exact below the threshold, IVF_HNSW_SQ above.")
+    metric: Literal["cosine", "l2"] = Field("cosine", description="Distance of the index.")
+    recall_target: float = Field(0.95, gt=0, le=1, description="recall@10 against exact search to reach by tuning.")
+    exact_below: int = Field(50_000, ge=0, description="Rows below which search is exact and no index is built.")
+
+
+class MineParams(Params):
+    """Pairs found by similarity search."""
+
+    method: Literal["given", "mutual"] = Field(
+        "given", description="given: known pairs alone; mutual: mutual nearest neighbours among the unpaired as well."
+    )
+    k: int = Field(1, ge=1, le=100, description="Each must stand in the other's top k.")
+    score: Literal["cosine", "csls"] = Field("csls", description="Similarity that ranks the candidates.")
+    min_margin: float = Field(0.0, ge=0, description="Least gap between the best and the second candidate.")
+    train: bool = Field(False, description="Let mined pairs train the space.")
+
+
+class AlignParams(Params):
+    """How the projection heads are fitted."""
+
+    method: Literal["cca", "ridge", "procrustes"] = Field("cca", description="Closed form that fits the heads.")
+    dim: int = Field(384, ge=2, le=2_048, description="Largest width of the joint space.")
+    pca: int = Field(512, ge=2, le=2_048, description="Largest width of each encoder's principal components.")
+    folds: int = Field(3, ge=2, le=20, description="Folds over groups that choose the regularisation.")
+    hubness_k: int = Field(10, ge=1, le=100, description="Neighbours in an item's hubness term.")
+    bank: int = Field(10_000, ge=10, description="Largest number of frozen training queries behind the hubness terms.")
+    seed: int = Field(0, ge=0, description="Seed of the folds and of the bank.")
+
+
+class AssessParams(Params):
+    """How a space is evaluated."""
+
+    split: str = Field("auto", description="auto: test where there is one, else val, else the held-out groups.")
+    draws: int = Field(1_000, ge=100, description="Bootstrap draws, over groups.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
+    controls: int = Field(10, ge=1, le=100, description="Refits on shuffled pairs; their mean must fall to chance.")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap and of the shuffles.")
+
+
+class PipelineParams(Params):
+    """All params of a run. `source` is a folder, a table, or `demo:openmoji`."""
+
+    source: str = Field("demo:openmoji", description="Folder, table (CSV, Parquet) or demo:openmoji.")
+    collection: str | None = Field(None, description="Name of the collection; without it the folder's name.")
+    columns: ColumnsParams = ColumnsParams()
+    preprocess: PreprocessParams = PreprocessParams()
+    encode: EncodeParams = EncodeParams()
+    index: IndexParams = IndexParams()
+    mine: MineParams = MineParams()
+    align: AlignParams = AlignParams()
+    assess: AssessParams = AssessParams()
+    refresh_cache: bool = Field(False, description="Run every task anew, whatever the cache holds.")

@@ -1,0 +1,50 @@
+"""Settings: where and how a run works. Built in the body of a flow or a command, never at import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+CONFIG_FILE = "modalign.toml"
+
+
+class Settings(BaseSettings):
+    """Read from the environment (`MODALIGN_…`), `.env` and the table `[settings]` of modalign.toml, in this order."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODALIGN_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    workspace: Path = Field(Path("modalign-data"), description="Folder of tables, spaces, results cache and reports.")
+    tables_uri: str | None = Field(None, description="LanceDB URI of the tables; without it workspace/tables.")
+    profile: str = Field("small", description="Params by name, or a TOML file.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where encoders run.")
+    threads: int | None = Field(None, ge=1, description="Bound on the CPUs an encoder uses; without it all of them.")
+
+    @field_validator("workspace")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment, `.env`, and the file."""
+        return init_settings, env_settings, dotenv_settings, _SettingsTable(settings_cls, Path(CONFIG_FILE))
+
+
+class _SettingsTable(TomlConfigSettingsSource):
+    """The table [settings] of modalign.toml; its other tables are params."""
+
+    def _read_file(self, file_path: Path) -> dict[str, object]:
+        table = super()._read_file(file_path).get("settings", {})
+        return dict(table)

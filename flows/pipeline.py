@@ -1,0 +1,22 @@
+"""The whole way, as a flow of flows: ingest → align → assess."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from config.params import PipelineParams
+from flows.align_spaces import align_spaces
+from flows.assess import assess
+from flows.ingest import ingest
+from tasks.refs import ScoreRef
+
+
+@flow(name="pipeline", flow_run_name="pipeline {params.source}", persist_result=False)
+def pipeline(params: PipelineParams) -> ScoreRef:
+    """From a folder of media to a searchable joint space and an honest table of how well it ranks.
+
+    A plain function too: `from flows.pipeline import pipeline; pipeline(PipelineParams(source="photos"))`.
+    """
+    ingested = ingest(params)
+    aligned = align_spaces(params, (ingested,), ingested.collection)
+    return assess(params, aligned)

@@ -1,0 +1,142 @@
+"""The tables: one non-null string key each, declared as the primary key, or concurrent upserts would duplicate rows."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Rises when a table's meaning changes; an older program refuses a newer table."""
+
+VERSION_KEY = b"modalign.schema_version"
+_PRIMARY = {b"lance-schema:unenforced-primary-key": b"true"}
+
+ITEMS = "items"
+PAIRS = "pairs"
+QUARANTINE = "quarantine"
+COLLECTIONS = "collections"
+PUBLISHED = "published"
+
+
+def _text(name: str, *, null: bool = False) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=null)
+
+
+def _schema(key: str, *fields: pa.Field, metadata: dict[str, str] | None = None) -> pa.Schema:
+    marks = {VERSION_KEY: str(SCHEMA_VERSION).encode()}
+    marks |= {name.encode(): value.encode() for name, value in (metadata or {}).items()}
+    return pa.schema([pa.field(key, pa.string(), nullable=False, metadata=_PRIMARY), *fields], metadata=marks)
+
+
+def items() -> pa.Schema:
+    """A piece of one medium. `group` and `split` are the final ones, `declared_*` what the data says."""
+    return _schema(
+        "key",
+        _text("collection"),
+        _text("modality"),
+        _text("uri"),
+        _text("content_hash"),
+        _text("text", null=True),
+        _text("lexical", null=True),
+        _text("row_key"),
+        _text("column", null=True),
+        _text("group"),
+        _text("split"),
+        _text("declared_group", null=True),
+        _text("declared_split", null=True),
+        _text("attributes"),
+        pa.field("truncated", pa.bool_(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("bucket", pa.int32(), nullable=False),
+    )
+
+
+def pairs() -> pa.Schema:
+    """A known or mined pair with its provenance: given, mined or generated; round, score, margin, weight, method."""
+    return _schema(
+        "key",
+        _text("collection"),
+        _text("left"),
+        _text("right"),
+        _text("left_modality"),
+        _text("right_modality"),
+        _text("source"),
+        pa.field("round", pa.int32(), nullable=False),
+        pa.field("score", pa.float32()),
+        pa.field("margin", pa.float32()),
+        pa.field("weight", pa.float32(), nullable=False),
+        _text("method", null=True),
+        pa.field("row_bucket", pa.int32(), nullable=False),
+    )
+
+
+def quarantine() -> pa.Schema:
+    """What could not be read or encoded. `bucket` is -1 for what the scan of the metadata found.
+
+    `content_hash` says which content could not be decoded: a mended file has another one, and is tried again.
+    """
+    return _schema(
+        "key",
+        _text("collection"),
+        _text("locator"),
+        _text("stage"),
+        _text("code"),
+        _text("message"),
+        _text("content_hash", null=True),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("first_seen", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("last_seen", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("bucket", pa.int32(), nullable=False),
+    )
+
+
+def collections() -> pa.Schema:
+    """A named source, as it was last scanned; `columns` is JSON."""
+    return _schema(
+        "name", _text("uri"), _text("root"), _text("columns"), pa.field("recorded_at", pa.timestamp("us", tz="UTC"))
+    )
+
+
+def published() -> pa.Schema:
+    """A name and the manifest (JSON) of what stands behind it."""
+    return _schema("name", _text("manifest"), pa.field("published_at", pa.timestamp("us", tz="UTC")))
+
+
+def embeddings(dim: int, spec: str, fingerprint: str) -> pa.Schema:
+    """The vector of one content under one encoder fingerprint; `spec` is the encoder's description as JSON."""
+    return _schema(
+        "content_hash",
+        pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+        pa.field("truncated", pa.bool_(), nullable=False),
+        metadata={"modalign.spec": spec, "modalign.fingerprint": fingerprint, "modalign.metric": "cosine"},
+    )
+
+
+def space(dim: int, query_modalities: tuple[str, ...], space_id: str) -> pa.Schema:
+    """One item in the joint space, with its hubness term for each query modality and the words known for it.
+
+    `bits` holds the signs of the vector, packed, for binary hashing.
+    """
+    return _schema(
+        "key",
+        _text("collection"),
+        _text("modality"),
+        _text("content_hash"),
+        _text("group"),
+        _text("split"),
+        _text("uri"),
+        _text("text"),
+        _text("grams"),
+        _text("attributes"),
+        pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+        pa.field("bits", pa.list_(pa.uint8(), -(-dim // 8)), nullable=False),
+        *(pa.field(f"hubness_{name}", pa.float32(), nullable=False) for name in query_modalities),
+        metadata={"modalign.space": space_id, "modalign.metric": "cosine"},
+    )
+
+
+def key_of(schema: pa.Schema) -> str:
+    """Name of the primary key column."""
+    for field in schema:
+        if field.metadata and field.metadata.get(b"lance-schema:unenforced-primary-key") == b"true":
+            return str(field.name)
+    raise ValueError("the schema declares no primary key")

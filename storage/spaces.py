@@ -1,0 +1,92 @@
+"""Fitted spaces on disk (safetensors and JSON, never pickle), and the names they are published under."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import schemas
+from storage.errors import StorageError
+from storage.filters import eq
+from storage.tables import Store
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+
+
+def slug_of(name: str) -> str:
+    """A name for tables and folders: [a-z0-9-], at most 40 characters; what does not fit is told apart by a hash.
+
+    >>> slug_of("flickr8k"), slug_of("My_Photos")
+    ('flickr8k', 'my-photos-ca7e41')
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if plain == name and len(plain) <= 40:
+        return plain
+    mark = hashlib.blake2b(name.encode(), digest_size=3).hexdigest()
+    return f"{plain[:33].strip('-') or 'space'}-{mark}"
+
+
+def save_space(folder: Path, arrays: Arrays, config: Mapping[str, Any], card: str) -> None:
+    """Write heads.safetensors, config.json and README.md (the card): all of them, or none."""
+    from safetensors.numpy import save_file
+
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    save_file(dict(arrays), str(fresh / "heads.safetensors"))
+    write_json(fresh / "config.json", config)
+    (fresh / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+
+
+def load_space(folder: Path) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
+    """Arrays and config of a space. Raises `StorageError` when the folder is damaged or gone."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(str(folder / "heads.safetensors")), read_json(folder / "config.json")
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise StorageError(f"the space in {folder} cannot be read ({error})", "fit it again with align") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    fresh.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def publish(store: Store, name: str, manifest: Mapping[str, Any]) -> None:
+    """Point `name` to a manifest; readers see the old one or the new one, nothing between."""
+    row = {"name": name, "manifest": json.dumps(manifest, sort_keys=True), "published_at": datetime.now(UTC)}
+    store.upsert(schemas.PUBLISHED, schemas.published(), [row])
+
+
+def published(store: Store, name: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The manifest published under `name`, or the newest of all. Raises `StorageError` when there is none."""
+    where = eq("name", name) if name is not None else None
+    rows = store.read(schemas.PUBLISHED, ["name", "manifest", "published_at"], where).to_pylist()
+    if not rows:
+        known = ", ".join(sorted(store.strings(schemas.PUBLISHED, "name"))) or "none"
+        text = f"no space is published under {name!r} (known: {known})" if name else "this workspace holds no space yet"
+        raise StorageError(text, "run `modalign demo` or `modalign run SOURCE` first")
+    row = max(rows, key=lambda one: (one["published_at"], one["name"]))
+    return str(row["name"]), json.loads(row["manifest"])

@@ -1,0 +1,105 @@
+"""The last scan of a collection, on disk: Parquet files by content bucket, so that a shard reads only its own rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+SCHEMA = pa.schema(
+    [
+        pa.field("bucket", pa.int32(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("record", pa.string(), nullable=False),
+    ]
+)
+
+
+class Staging:
+    """Writes the records of one scan into `partitions` files and keeps a digest of every bucket.
+
+    Memory is bounded by `partitions` × `buffer` records. The files of the former scan are replaced in one rename
+    when the block ends well, and stay as they are when it does not.
+    """
+
+    def __init__(self, folder: Path, *, buckets: int, partitions: int = 16, buffer: int = 500) -> None:
+        self.folder, self.buckets, self.partitions, self.buffer = folder, buckets, partitions, buffer
+        self._sums = np.zeros((buckets, 2), np.uint64)
+        self._counts = np.zeros(buckets, np.int64)
+        self._rows: list[list[tuple[int, str, str]]] = [[] for _ in range(partitions)]
+        self._writers: list[pq.ParquetWriter | None] = [None] * partitions
+        self._new = folder.with_name(f".{folder.name}.{os.getpid()}")
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._new, ignore_errors=True)
+        self._new.mkdir(parents=True)
+        return self
+
+    def add(self, bucket: int, kind: str, record: dict[str, Any]) -> None:
+        """Append one JSON-able record of `kind` to `bucket`."""
+        text = json.dumps(record, sort_keys=True)  # ASCII: a file name may hold bytes that are not UTF-8
+        mark = hashlib.blake2b(f"{kind}\0{text}".encode(), digest_size=16).digest()
+        # a sum does not depend on the order, and unlike exclusive or it counts a record that stands twice
+        self._sums[bucket] += np.frombuffer(mark, np.uint64)
+        self._counts[bucket] += 1
+        part = bucket * self.partitions // self.buckets
+        self._rows[part].append((bucket, kind, text))
+        if len(self._rows[part]) >= self.buffer:
+            self._flush(part)
+
+    def _flush(self, part: int) -> None:
+        rows = self._rows[part]
+        if not rows:
+            return
+        writer = self._writers[part]
+        if writer is None:
+            writer = self._writers[part] = pq.ParquetWriter(self._new / f"{part:03}.parquet", SCHEMA)
+        columns = list(zip(*rows, strict=True))
+        writer.write_table(pa.table([pa.array(c, t.type) for c, t in zip(columns, SCHEMA, strict=True)], SCHEMA))
+        self._rows[part] = []
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for part in range(self.partitions):
+            if kind is None:
+                self._flush(part)
+            writer = self._writers[part]
+            if writer is not None:
+                writer.close()
+        if kind is not None:
+            shutil.rmtree(self._new, ignore_errors=True)
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._new.rename(self.folder)
+
+    @property
+    def total(self) -> int:
+        """Records added so far."""
+        return int(self._counts.sum())
+
+    def digest(self, lo: int, hi: int) -> tuple[int, str]:
+        """Number of records in the buckets `lo` ≤ b < `hi`, and their digest, whatever their order."""
+        text = self._sums[lo:hi].tobytes() + self._counts[lo:hi].tobytes()
+        return int(self._counts[lo:hi].sum()), hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def read_staging(folder: Path, lo: int, hi: int, *, buckets: int, partitions: int = 16) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records (kind, record) of the buckets `lo` ≤ b < `hi`, in a fixed order that does not depend on the source's."""
+    for part in range(lo * partitions // buckets, (hi - 1) * partitions // buckets + 1):
+        path = folder / f"{part:03}.parquet"
+        if not path.exists():
+            continue
+        table = pq.read_table(path, schema=SCHEMA)
+        inside = pc.and_(pc.greater_equal(table["bucket"], lo), pc.less(table["bucket"], hi))
+        table = table.filter(inside).sort_by([("bucket", "ascending"), ("kind", "ascending"), ("record", "ascending")])
+        for kind, record in zip(table["kind"].to_pylist(), table["record"].to_pylist(), strict=True):
+            yield kind, json.loads(record)

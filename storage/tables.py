@@ -1,0 +1,247 @@
+"""All reads and writes of LanceDB tables: typed filters, streaming reads, upserts by primary key, checked vectors."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from storage.errors import StorageError
+from storage.filters import Filter, isin
+from storage.schemas import SCHEMA_VERSION, VERSION_KEY, key_of
+
+if TYPE_CHECKING:
+    from lancedb.db import DBConnection
+    from lancedb.table import Table
+
+Array = npt.NDArray[np.float32]
+
+_CHUNK = 2_000  # keys in one IN (…) list
+
+
+class Store:
+    """The tables of one LanceDB database, on disk or on object storage.
+
+    Every write goes by the primary key, so that doing it twice, or from two processes at once, changes nothing.
+    Raises `StorageError` for a full or read-only disk, a damaged vector, and a table of a newer program.
+    """
+
+    def __init__(self, uri: str | Path) -> None:
+        self.uri = str(uri)
+
+    @cached_property
+    def _db(self) -> DBConnection:
+        import lancedb
+
+        with _named(self.uri):
+            return lancedb.connect(self.uri)
+
+    def names(self) -> list[str]:
+        """Names of all tables, sorted."""
+        found: list[str] = []
+        page: str | None = None
+        while True:
+            answer = self._db.list_tables(page_token=page)
+            found += answer.tables
+            page = answer.page_token
+            if not page:
+                return sorted(found)
+
+    def exists(self, name: str) -> bool:
+        """Whether the table `name` is there."""
+        return name in self.names()
+
+    def open(self, name: str, version: int | None = None) -> Table:
+        """The newest version of a table, or a given one, read-only. Raises `StorageError` when it is not there."""
+        try:
+            table = self._db.open_table(name)
+        except ValueError as error:
+            raise StorageError(f"there is no table {name} in {self.uri}", "run ingest first") from error
+        _check_version(name, table.schema)
+        if version is not None:
+            table.checkout(version)
+        return table
+
+    def create(self, name: str, schema: pa.Schema) -> Table:
+        """The table `name`, made with `schema` if it is not there yet."""
+        with _named(name):
+            table = self._db.create_table(name, schema=schema, exist_ok=True)
+        _check_version(name, table.schema)
+        return table
+
+    def drop(self, name: str) -> None:
+        """Delete a table; nothing happens if it is not there."""
+        self._db.drop_table(name, ignore_missing=True)
+
+    def version(self, name: str) -> int:
+        """Number of the newest version of a table."""
+        return int(self.open(name).version)
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """The schema metadata of a table."""
+        return {key.decode(): value.decode() for key, value in (self.open(name).schema.metadata or {}).items()}
+
+    def count(self, name: str, where: Filter | None = None) -> int:
+        """Number of rows that satisfy `where`; 0 if there is no such table."""
+        if not self.exists(name):
+            return 0
+        return int(self.open(name).count_rows(where.sql if where else None))
+
+    def upsert(self, name: str, schema: pa.Schema, rows: pa.Table | Sequence[dict[str, Any]]) -> int:
+        """Insert `rows`, replacing those whose key is there already; give the number of rows written.
+
+        `rows` may hold a part of the columns when all their keys exist already: the other columns stay as they are.
+        """
+        table = self.create(name, schema)
+        data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema)
+        if data.num_rows == 0:
+            return 0
+        check_vectors(name, data)
+        merge = table.merge_insert(key_of(schema)).when_matched_update_all()
+        if data.num_columns == len(schema):
+            merge = merge.when_not_matched_insert_all()
+        with _named(name):
+            merge.execute(data)
+        return int(data.num_rows)
+
+    def delete(self, name: str, where: Filter) -> int:
+        """Delete the rows that satisfy `where`; give their number."""
+        if not self.exists(name):
+            return 0
+        with _named(name):
+            return int(self.open(name).delete(where.sql).num_deleted_rows)
+
+    def delete_keys(self, name: str, keys: Sequence[str]) -> int:
+        """Delete rows by key; give their number."""
+        if not keys or not self.exists(name):
+            return 0
+        key = key_of(self.open(name).schema)
+        return sum(self.delete(name, isin(key, keys[i : i + _CHUNK])) for i in range(0, len(keys), _CHUNK))
+
+    def stream(
+        self, name: str, columns: Sequence[str], where: Filter | None = None, *, version: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows as record batches, without holding the table; nothing if there is no such table."""
+        if not self.exists(name):
+            return
+        query = self.open(name, version).search()
+        if where is not None:
+            query = query.where(where.sql)
+        yield from query.select(list(columns)).to_batches()
+
+    def read(
+        self, name: str, columns: Sequence[str], where: Filter | None = None, *, version: int | None = None
+    ) -> pa.Table:
+        """Rows as one Arrow table: for what is known to fit in memory (a shard, a few columns)."""
+        batches = list(self.stream(name, columns, where, version=version))
+        if not batches:
+            schema = self.open(name).schema if self.exists(name) else None
+            return pa.table({c: pa.array([], schema.field(c).type if schema else pa.string()) for c in columns})
+        return pa.Table.from_batches(batches)
+
+    def strings(self, name: str, column: str, where: Filter | None = None) -> list[str]:
+        """One string column as a list."""
+        return [value for batch in self.stream(name, [column], where) for value in batch.column(0).to_pylist()]
+
+    def missing(self, name: str, keys: Sequence[str]) -> list[str]:
+        """The anti-join: those of `keys` that the table does not hold, in the order given."""
+        if not keys or not self.exists(name):
+            return list(keys)
+        key = key_of(self.open(name).schema)
+        where = Filter(f"`{key}` >= '{min(keys)}' AND `{key}` <= '{max(keys)}'") if _plain(keys) else None
+        known = set(self.strings(name, key, where))
+        return [value for value in keys if value not in known]
+
+    def vectors(self, name: str, keys: Sequence[str], column: str = "vector") -> tuple[Array, npt.NDArray[np.bool_]]:
+        """Vectors `(n, dim)` float32 in the order of `keys`, and `(n,)` bool: which were found (the others are zero).
+
+        Streams the table once; memory is the result and one batch.
+        """
+        table = self.open(name)
+        key = key_of(table.schema)
+        dim = table.schema.field(column).type.list_size
+        out = np.zeros((len(keys), dim), np.float32)
+        found = np.zeros(len(keys), np.bool_)
+        order = np.argsort(np.asarray(keys, dtype=np.str_), kind="stable")
+        wanted = np.asarray(keys, dtype=np.str_)[order]
+        for batch in self.stream(name, [key, column]):
+            names = np.asarray(batch.column(0).to_pylist(), dtype=np.str_)
+            left = np.searchsorted(wanted, names, side="left")
+            right = np.searchsorted(wanted, names, side="right")
+            hit = np.flatnonzero(right > left)
+            if not len(hit):
+                continue
+            values = matrix(batch.column(1))[hit]
+            first, last = left[hit], right[hit]
+            for step in range(int((last - first).max())):  # a content may stand behind several items
+                more = first + step < last
+                rows = order[first[more] + step]
+                out[rows] = values[more]
+                found[rows] = True
+        return out, found
+
+
+def matrix(column: pa.Array) -> Array:
+    """A fixed-size list column as a float32 array `(n, dim)`, read-only where Arrow's memory is shared.
+
+    >>> matrix(pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))).tolist()
+    [[1.0, 2.0]]
+    """
+    flat: Array = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), column.type.list_size)
+
+
+def vector_column(vectors: Array) -> pa.Array:
+    """A float32 array `(n, dim)` as a fixed-size list column."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), vectors.shape[1])
+
+
+def check_vectors(name: str, data: pa.Table) -> None:
+    """Refuse vectors that are not finite or not of unit length (± 1e-3): a wrong one would hide among the others."""
+    if "vector" not in data.column_names:
+        return
+    values = matrix(data["vector"].combine_chunks())
+    norms = np.linalg.norm(values, axis=1)
+    bad = np.flatnonzero(~(np.abs(norms - 1.0) <= 1e-3))
+    if len(bad):
+        row = int(bad[0])
+        raise StorageError(
+            f"{len(bad)} vectors for {name} are not finite or not of unit length (row {row} has norm {norms[row]:.4g})",
+            "the encoder or the head gave a broken vector; nothing of this batch was written",
+        )
+
+
+def _plain(keys: Iterable[str]) -> bool:
+    return all(key.isalnum() for key in keys)
+
+
+def _check_version(name: str, schema: pa.Schema) -> None:
+    found = int((schema.metadata or {}).get(VERSION_KEY, b"0"))
+    if found > SCHEMA_VERSION:
+        raise StorageError(
+            f"table {name} was written by a newer modalign (schema {found}, this one knows {SCHEMA_VERSION})",
+            "upgrade modalign, or use another workspace",
+        )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn what the disk says into a `StorageError` that names the table; a passing fault stays an `OSError`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        text = str(error)
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+            raise StorageError(f"the disk is full while writing {name}", "free some space and run again") from error
+        if getattr(error, "errno", None) in (errno.EROFS, errno.EACCES) or "Permission denied" in text:
+            raise StorageError(f"{name} cannot be written", "check the rights of the workspace") from error
+        if isinstance(error, RuntimeError) and "IO error" in text:
+            raise OSError(text) from error
+        raise

@@ -1,0 +1,86 @@
+"""A joint space: one head a modality, and the frozen query banks behind its hubness terms. Pure numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.alignment.features import Features
+from tasks.retrieval.hubness import hubness_terms
+from tasks.retrieval.similarity import normalise
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The map of one modality into the joint space: its features, then a matrix (width, dim)."""
+
+    features: Features
+    matrix: Array
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The encoders it takes, in order."""
+        return tuple(self.features.maps)
+
+    def project(self, vectors: Mapping[str, Array]) -> Array:
+        """Embeddings {encoder: (n, d)} → (n, dim), L2-normalised."""
+        return normalise(self.features.apply(vectors) @ self.matrix)
+
+
+@dataclass(frozen=True)
+class JointSpace:
+    """Heads and banks by modality. `facts` (JSON-able) says how it was fitted: method, chosen values, tried values."""
+
+    heads: Mapping[str, Head]
+    banks: Mapping[str, Array]
+    hubness_k: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+        return next(iter(self.heads.values())).matrix.shape[1]
+
+    def project(self, modality: str, vectors: Mapping[str, Array]) -> Array:
+        """Embeddings of one modality, {encoder: (n, d)}, → (n, dim) float32, L2-normalised."""
+        return self.heads[modality].project(vectors)
+
+    def hubness(self, gallery: Array, query_modality: str) -> Array:
+        """r(g) of projected items (n, dim) towards queries of a modality: (n,)."""
+        return hubness_terms(gallery, self.banks[query_modality], self.hubness_k)
+
+    def arrays(self) -> dict[str, Array]:
+        """All arrays by name, for safetensors."""
+        out: dict[str, Array] = {}
+        for modality, head in self.heads.items():
+            out |= {f"{modality}.features.{name}": one for name, one in head.features.arrays().items()}
+            out[f"{modality}.matrix"] = head.matrix
+            out[f"{modality}.bank"] = self.banks[modality]
+        return {name: np.ascontiguousarray(one) for name, one in out.items()}
+
+    def config(self) -> dict[str, Any]:
+        """All that is no array, JSON-able."""
+        heads = {
+            name: {"encoders": list(head.encoders), "cnn": {e: m.cnn for e, m in head.features.maps.items()}}
+            for name, head in self.heads.items()
+        }
+        return {"heads": heads, "hubness_k": self.hubness_k, "dim": self.dim, "facts": dict(self.facts)}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array], config: Mapping[str, Any]) -> Self:
+        """The inverse of `arrays` and `config`."""
+        heads: dict[str, Head] = {}
+        banks: dict[str, Array] = {}
+        for modality, about in config["heads"].items():
+            lead = f"{modality}.features."
+            own = {name.removeprefix(lead): one for name, one in arrays.items() if name.startswith(lead)}
+            features = Features.from_arrays(own, about["encoders"], about["cnn"])
+            heads[modality] = Head(features, arrays[f"{modality}.matrix"])
+            banks[modality] = arrays[f"{modality}.bank"]
+        return cls(heads, banks, int(config["hubness_k"]), config["facts"])

@@ -1,0 +1,245 @@
+"""Encode what is pending, shard by shard, under one frozen encoder; the truth is the embeddings table."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from prefect import task
+
+from config.errors import UserError
+from config.params import PreprocessParams
+from storage import catalog, schemas
+from storage.filters import between, eq
+from storage.tables import Store, vector_column
+from storage.workspace import Workspace
+from tasks.encoders.overlap import Batch, Clock, encode_overlapped
+from tasks.encoders.protocol import EncoderError, EncoderSpec, slug
+from tasks.encoders.registry import expected_fingerprint, load, resolve
+from tasks.media.registry import Limits, MediaError, get
+from tasks.policies import RETRY, by_content
+from tasks.preprocess import limits_of, shards
+from tasks.progress import progress
+from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Shard
+from tasks.sources.item import BUCKETS, bucket_of
+from tasks.sources.paths import read_media
+
+_CODE = ("tasks/encode.py", "tasks/encoders", "tasks/media")
+_READ = {"text": 4_096}  # contents in one read batch; texts are sorted by length inside it
+_READ_DEFAULT = 32
+_WRITE = 1_024  # vectors in one write: what a kill can cost
+
+
+def spec_of(encoder: str, modality: str) -> EncoderSpec:
+    """The spec of an encoder; an unknown or unfit one is the user's error."""
+    try:
+        return resolve(encoder, modality)
+    except EncoderError as error:
+        raise UserError(error.message, error.mend) from None
+
+
+def table_of(spec: EncoderSpec, device: str) -> str:
+    """The embeddings table of an encoder as it runs here: one a fingerprint."""
+    return f"embeddings_{slug(spec)}_{expected_fingerprint(spec, device=device)[:8]}"
+
+
+@task(name="plan encoding", task_run_name="plan {modality} with {encoder}", **RETRY)
+def plan_encoding(
+    workspace: Workspace, collection: str, modality: str, encoder: str, device: str, shard_items: int
+) -> EncodePlan:
+    """Divide the distinct contents of a modality into shards, and count what each still lacks."""
+    table = table_of(spec_of(encoder, modality), device)
+    contents = sorted(set(workspace.store.strings(schemas.ITEMS, "content_hash", _of(collection, modality))))
+    catalog.forget_faults(workspace.store, collection, _stage(modality), keep=set(contents))
+    missing = set(workspace.store.missing(table, contents)) - _unreadable(workspace.store, collection, modality)
+    starts = np.searchsorted(np.array([bucket_of(one) for one in contents]), np.arange(BUCKETS + 1))
+    waiting = np.bincount([bucket_of(one) for one in missing], minlength=BUCKETS)
+
+    def digest(lo: int, hi: int) -> tuple[int, str]:
+        part = contents[starts[lo] : starts[hi]]
+        return len(part), _digest(part)
+
+    found = [
+        shard.model_copy(update={"pending": int(waiting[shard.lo : shard.hi].sum())})
+        for shard in shards(digest, len(contents), shard_items)
+    ]
+    return EncodePlan(
+        source=EncoderRef(modality=modality, encoder=encoder, table=table),
+        contents=len(contents),
+        pending=len(missing),
+        shards=tuple(found),
+    )
+
+
+@task(
+    name="encode",
+    task_run_name="encode {source.modality}/{source.encoder} shard {shard.number}/{shard.of}",
+    **by_content(*_CODE, ignore=("threads",)),
+)
+def encode_shard(
+    workspace: Workspace,
+    collection: str,
+    source: EncoderRef,
+    shard: Shard,
+    root: str,
+    device: str,
+    threads: int | None,
+    params: PreprocessParams,
+) -> EncodeReport:
+    """Encode the contents of one shard that its table lacks, writing as it goes: a kill costs one write at most."""
+    modality, encoder, table = source.modality, source.encoder, source.table
+    spec = spec_of(encoder, modality)
+    start = time.perf_counter()
+    pending, known = _pending(workspace.store, collection, modality, table, shard)
+    if not pending:
+        return EncodeReport(encoder=encoder, modality=modality, skipped=known)
+    clock = Clock()
+    model = load(spec, device=device, models_dir=workspace.models, threads=threads)
+    schema = schemas.embeddings(spec.dim, json.dumps(asdict(spec)), model.fingerprint)
+    counts = {"encoded": 0, "quarantined": 0, "truncated": 0}
+    faults: list[dict[str, Any]] = []
+    reader = _Reader(Path(root), modality, limits_of(params))
+    label = f"encode {modality}/{slug(spec)} {shard.number}/{shard.of}"
+    workspace.store.create(table, schema)
+    with progress(label, len(pending)) as advance, _Writer(workspace.store, table, schema, clock) as writer:
+        size = _READ.get(modality, _READ_DEFAULT)
+        handles = [pending[i : i + size] for i in range(0, len(pending), size)]
+        for batch in encode_overlapped(handles, reader, model, skip=(MediaError,), clock=clock):
+            writer.add([item[0] for item in batch.handles], batch.vectors, batch.truncated)
+            counts["encoded"] += len(batch.handles)
+            counts["truncated"] += int(batch.truncated.sum())
+            faults += _faults(batch)
+            advance(len(batch.handles) + len(batch.failures))
+    counts["quarantined"] = len(faults)
+    if faults:
+        catalog.add_faults(workspace.store, collection, _stage(modality), faults)
+    return EncodeReport(
+        encoder=encoder,
+        modality=modality,
+        skipped=known,
+        read_seconds=clock.read,
+        encode_seconds=clock.encode,
+        write_seconds=clock.write,
+        wall_seconds=time.perf_counter() - start,
+        **counts,
+    )
+
+
+Pending = tuple[str, tuple[str, ...], str]
+"""A content to encode: its hash, the files that hold it (or none), and its text (or none)."""
+
+
+class _Reader:
+    """Content → decoded medium, in a worker thread."""
+
+    def __init__(self, root: Path, modality: str, limits: Limits) -> None:
+        self._root, self._limits = root, limits
+        self._medium = get(modality)
+
+    def __call__(self, item: Pending) -> Any:
+        _, files, text = item
+        if not files:
+            return text
+        return self._medium.decode(read_media(self._root, files[0], self._limits.max_bytes), self._limits)
+
+
+class _Writer:
+    """Writes vectors in batches on a thread of its own, so that the encoder does not wait for the disk."""
+
+    def __init__(self, store: Store, table: str, schema: pa.Schema, clock: Clock) -> None:
+        self._store, self._table, self._schema, self._clock = store, table, schema, clock
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._held: list[tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
+        self._running: Future[None] | None = None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def add(self, keys: list[str], vectors: npt.NDArray[np.float32], truncated: npt.NDArray[np.bool_]) -> None:
+        """Take one encoded batch; write when enough has come together."""
+        self._held.append((keys, vectors, truncated))
+        if sum(len(one[0]) for one in self._held) >= _WRITE:
+            self._send()
+
+    def _send(self) -> None:
+        held, self._held = self._held, []
+        if self._running is not None:
+            self._running.result()
+        self._running = self._pool.submit(self._write, held)
+
+    def _write(self, held: list[tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.bool_]]]) -> None:
+        start = time.perf_counter()
+        keys = [key for one in held for key in one[0]]
+        columns = [
+            pa.array(keys, pa.string()),
+            vector_column(np.concatenate([one[1] for one in held])),
+            pa.array(np.concatenate([one[2] for one in held])),
+        ]
+        self._store.upsert(self._table, self._schema, pa.Table.from_arrays(columns, schema=self._schema))
+        self._clock.write += time.perf_counter() - start
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._held:
+                self._send()
+            if self._running is not None:
+                self._running.result()
+        finally:
+            self._pool.shutdown(wait=True)
+
+
+def _pending(
+    store: Store, collection: str, modality: str, table: str, shard: Shard
+) -> tuple[list[Pending], int]:
+    """The contents of the shard without a vector, with their files or text, and how many have one."""
+    lo, hi = f"{shard.lo:03x}", f"{shard.hi:03x}" if shard.hi < BUCKETS else "g"  # "g" sorts after every hex digit
+    where = _of(collection, modality) & between("content_hash", lo, hi)
+    files: defaultdict[str, list[str]] = defaultdict(list)
+    texts: dict[str, str] = {}
+    for batch in store.stream(schemas.ITEMS, ["content_hash", "uri", "text"], where):
+        for content, uri, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if text is None:
+                files[content].append(uri)
+            else:
+                texts[content] = text
+    contents = sorted(files.keys() | texts.keys())
+    missing = set(store.missing(table, contents)) - _unreadable(store, collection, modality)
+    items = [(one, tuple(sorted(files[one])) if one in files else (), texts.get(one, "")) for one in contents if one in missing]
+    return items, len(contents) - len(missing)
+
+
+def _unreadable(store: Store, collection: str, modality: str) -> set[str]:
+    """Contents that could not be decoded; they are not tried again by themselves."""
+    where = eq("collection", collection) & eq("stage", _stage(modality))
+    return set(store.strings(schemas.QUARANTINE, "content_hash", where))
+
+
+def _stage(modality: str) -> str:
+    return f"decode {modality}"
+
+
+def _faults(batch: Batch[Pending]) -> Iterator[dict[str, Any]]:
+    for (content, files, text), error in batch.failures:
+        assert isinstance(error, MediaError)
+        for locator in files or (text[:80],):
+            about = {"locator": locator, "code": error.code, "message": error.message}
+            yield about | {"content_hash": content, "bucket": bucket_of(content)}
+
+
+def _of(collection: str, modality: str) -> Any:
+    return eq("collection", collection) & eq("modality", modality)
+
+
+def _digest(contents: Sequence[str]) -> str:
+    import hashlib
+
+    return hashlib.blake2b("".join(contents).encode(), digest_size=16).hexdigest()

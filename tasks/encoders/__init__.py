@@ -1,0 +1,1 @@
+"""Frozen encoders: an item becomes a unit vector. Start at `registry` (names) and `protocol` (what an encoder is)."""

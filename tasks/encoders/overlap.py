@@ -1,0 +1,88 @@
+"""Reader → encoder, overlapped: worker threads read and transform the next batches while the encoder runs."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.encoders.protocol import Encoder
+
+H = TypeVar("H")
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds spent in each stage; `read` adds up over the worker threads."""
+
+    read: float = 0.0
+    encode: float = 0.0
+    write: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[H]):
+    """One encoded batch: `handles[i]` has `vectors[i]`, shape (n, dim), L2-normalised; `failures` could not be read."""
+
+    handles: list[H]
+    vectors: npt.NDArray[np.float32]
+    truncated: npt.NDArray[np.bool_]
+    failures: list[tuple[H, Exception]] = field(default_factory=list)
+
+
+def encode_overlapped(
+    batches: Iterable[Sequence[H]],
+    read: Callable[[H], Any],
+    encoder: Encoder,
+    *,
+    skip: tuple[type[Exception], ...],
+    clock: Clock,
+    workers: int = 2,
+    ahead: int = 2,
+) -> Iterator[Batch[H]]:
+    """Encode `batches` of handles, in order; `read(handle)` gives the decoded medium, in a worker thread.
+
+    An exception of a type in `skip` costs its own handle and is handed back in `failures`; any other ends the run.
+    At most `workers + ahead` batches of model inputs are in memory.
+    """
+
+    def load(handles: Sequence[H]) -> tuple[list[H], list[Any], list[tuple[H, Exception]], float]:
+        start = time.perf_counter()
+        good: list[H] = []
+        inputs: list[Any] = []
+        bad: list[tuple[H, Exception]] = []
+        for handle in handles:
+            try:
+                inputs.append(encoder.transform(read(handle)))
+                good.append(handle)
+            except skip as error:
+                bad.append((handle, error))
+        return good, inputs, bad, time.perf_counter() - start
+
+    waiting: deque[Future[tuple[list[H], list[Any], list[tuple[H, Exception]], float]]] = deque()
+    source = iter(batches)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    try:
+        while True:
+            while len(waiting) < workers + ahead and (handles := next(source, None)) is not None:
+                waiting.append(pool.submit(load, handles))
+            if not waiting:
+                return
+            good, inputs, bad, seconds = waiting.popleft().result()
+            clock.read += seconds
+            start = time.perf_counter()
+            if inputs:
+                vectors, truncated = encoder.encode(inputs)
+            else:
+                vectors = np.empty((0, encoder.spec.dim), np.float32)
+                truncated = np.empty(0, np.bool_)
+            clock.encode += time.perf_counter() - start
+            yield Batch(good, vectors, truncated, bad)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,121 @@
+"""What an encoder is: a frozen description, a runtime, and two methods. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Pooling = Literal["mean", "cls", "avg", "pooler"]
+RuntimeName = Literal["openvino", "torch"]
+Dtype = Literal["float32", "bfloat16"]
+Device = Literal["cpu", "cuda"]
+
+
+class EncoderError(Exception):
+    """An encoder that cannot be named, found, read or run.
+
+    `message` names the encoder and the cause in one line, `mend` says what to do (may be empty).
+    """
+
+    def __init__(self, message: str, mend: str = "") -> None:
+        super().__init__(f"{message}; {mend}" if mend else message)
+        self.message = message
+        self.mend = mend
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """One encoder as data: a literal that pins what it computes.
+
+    Two specs with equal `revision`, `loader`, `pooling`, `normalise`, `dim` and `max_tokens` give the same vectors.
+    """
+
+    name: str
+    """How params and the command line call it, e.g. ``builtin:minilm``."""
+    modality: str
+    dim: int
+    """Width of its vectors."""
+    revision: str
+    """Identity of the weights: ``sha256:…`` of the file, or the repository and commit, or the weights string."""
+    licence: str
+    loader: str
+    """``module:function`` that loads it; imported when the encoder is loaded, not before."""
+    pooling: Pooling
+    source: str
+    """Where the weights come from: package, ``org/name``, weights string or folder."""
+    normalise: bool = True
+    """L2-normalise each vector. Storage demands unit norm, so all encoders of the registry do."""
+    cnn_activations: bool = False
+    """Vectors are pooled non-negative CNN activations: take the signed square root before alignment."""
+    languages: tuple[str, ...] = ()
+    seen: str = ""
+    """What it saw in training that a benchmark may hold; printed beside every result."""
+    max_tokens: int | None = None
+    """Texts beyond this many tokens (special tokens included) are cut and marked truncated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What runs an encoder. It changes bits, therefore it is part of the fingerprint."""
+
+    name: RuntimeName
+    dtype: Dtype
+    device: Device
+
+    def __str__(self) -> str:
+        """Short form for people.
+
+        >>> str(Runtime("openvino", "float32", "cpu"))
+        'openvino float32 on cpu'
+        """
+        return f"{self.name} {self.dtype} on {self.device}"
+
+
+class Encoded(NamedTuple):
+    """Vectors `(n, dim)` float32, C-contiguous, L2-normalised, and `(n,)` bool: the input was cut to fit."""
+
+    vectors: Array
+    truncated: npt.NDArray[np.bool_]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A loaded encoder. `transform` is called from decoding threads, `encode` by one thread at a time."""
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """Its description."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What runs it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits of all that changes the vector."""
+
+    def transform(self, content: Any) -> Any:
+        """Turn a decoded medium into a model input: pure, deterministic, thread-safe.
+
+        An image `(h, w, 3)` uint8 becomes `(side, side, 3)` uint8; a text stays as it is.
+        """
+
+    def encode(self, inputs: Sequence[Any]) -> Encoded:
+        """Encode any number of transformed inputs; row i of the result belongs to input i, whatever its company."""
+
+
+def slug(spec: EncoderSpec) -> str:
+    """Name of an encoder for tables and tasks: ``[a-z0-9-]``, 1 to 40 characters. The ``builtin:`` is left out.
+
+    >>> spec = EncoderSpec("hf:Facebook/DINOv2_small@ab12", "image", 384, "r", "l", "m:f", "cls", "s")
+    >>> slug(spec)
+    'hf-facebook-dinov2-small-ab12'
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", spec.name.removeprefix("builtin:").lower()).strip("-")
+    return plain[:40].strip("-") or "encoder"

@@ -1,0 +1,1 @@
+"""How each medium is checked and decoded; one file a medium."""

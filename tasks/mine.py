@@ -1,0 +1,82 @@
+"""Find pairs among the unpaired training items by similarity search, and write them with their provenance."""
+
+from __future__ import annotations
+
+import numpy as np
+from prefect import task
+
+from config.params import MineParams
+from storage import schemas
+from storage.filters import eq, isin
+from storage.tables import Store
+from storage.workspace import Workspace
+from tasks.align import TRAIN, open_space, vectors_of
+from tasks.mining.pairs import mutual_neighbours
+from tasks.policies import by_content
+from tasks.refs import EncoderRef, Mined, SpaceRef
+from tasks.sources.item import bucket_of, digest, pair_key
+
+_CODE = ("tasks/mine.py", "tasks/mining", "tasks/retrieval")
+
+
+@task(name="mine pairs", task_run_name="mine pairs in {space.name} by {params.score}", **by_content(*_CODE))
+def mine_pairs(
+    workspace: Workspace,
+    space: SpaceRef,
+    collections: tuple[str, ...],
+    content: str,
+    encoded: tuple[EncoderRef, ...],
+    params: MineParams,
+) -> Mined:
+    """Mutual nearest neighbours among training items without a known pair, in the given space."""
+    store = workspace.store
+    joint, _ = open_space(space.path)
+    here = isin("collection", collections)
+    paired = {
+        key
+        for batch in store.stream(schemas.PAIRS, ["left", "right"], here & eq("source", "given"))
+        for column in batch.columns
+        for key in column.to_pylist()
+    }
+    keys, vectors = zip(
+        *(_unpaired(store, collections, name, paired, encoded) for name in sorted(space.modalities)), strict=True
+    )
+    projected = [joint.project(name, one) for name, one in zip(sorted(space.modalities), vectors, strict=True)]
+    found = mutual_neighbours(
+        *projected, k=params.k, score=params.score, min_margin=params.min_margin, hubness_k=joint.hubness_k
+    )
+    names = sorted(space.modalities)
+    rows = []
+    for i, j, score, margin in zip(*(column.tolist() for column in found), strict=True):
+        left, right = keys[0][i], keys[1][j]
+        rows.append(
+            {
+                "key": pair_key(left, right, "mined"),
+                "collection": collections[0],
+                "left": left,
+                "right": right,
+                "left_modality": names[0],
+                "right_modality": names[1],
+                "source": "mined",
+                "round": 1,
+                "score": score,
+                "margin": margin,
+                "weight": 1.0,
+                "method": f"mutual-{params.score}@{params.k} in {space.space_id}",
+                "row_bucket": bucket_of(left),
+            }
+        )
+    store.delete(schemas.PAIRS, here & eq("source", "mined"))
+    store.upsert(schemas.PAIRS, schemas.pairs(), rows)
+    return Mined(mined=len(rows), digest=digest(*sorted(row["key"] for row in rows)))
+
+
+def _unpaired(
+    store: Store, collections: tuple[str, ...], modality: str, paired: set[str], encoded: tuple[EncoderRef, ...]
+) -> tuple[list[str], dict[str, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
+    where = isin("collection", collections) & eq("modality", modality) & eq("split", TRAIN)
+    items = [row for row in store.read(schemas.ITEMS, ["key", "content_hash"], where).to_pylist() if row["key"] not in paired]
+    items.sort(key=lambda row: str(row["key"]))
+    vectors, found = vectors_of(store, modality, [row["content_hash"] for row in items], encoded)
+    keys = [row["key"] for row, there in zip(items, found, strict=True) if there]
+    return keys, {name: one[found] for name, one in vectors.items()}

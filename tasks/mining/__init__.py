@@ -1,0 +1,1 @@
+"""Finding pairs by similarity search."""

@@ -1,0 +1,177 @@
+"""What passes between tasks: small, frozen, JSON-serialisable references and reports, never an array or a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage.ann import Index
+
+
+class Ref(BaseModel):
+    """Base of all references: frozen, and a field nobody knows is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shard(Ref):
+    """A range of content buckets, `lo` ≤ bucket < `hi`, and the digest of what lies in it.
+
+    The buckets are prefixes of content hashes, so an added item changes one shard's digest and no other's.
+    """
+
+    lo: int = Field(ge=0)
+    hi: int = Field(gt=0)
+    number: int = Field(ge=1, description="Position for people: 3 of 12.")
+    of: int = Field(ge=1)
+    rows: int = Field(ge=0)
+    digest: str
+    pending: int = Field(default=0, ge=0, description="Rows without a result yet; not part of the cache key.")
+
+
+class ScanReport(Ref):
+    """What a scan of the source found: the shards to preprocess and the rows that could not be read."""
+
+    collection: str
+    root: str
+    rows: int
+    media: int
+    texts: int
+    bad_rows: int
+    shards: tuple[Shard, ...]
+    notes: tuple[str, ...] = ()
+
+
+class PreprocessReport(Ref):
+    """Counts of one preprocessed shard."""
+
+    items: int = 0
+    pairs: int = 0
+    quarantined: int = 0
+    written: int = 0
+    removed: int = 0
+    seconds: float = 0.0
+
+
+class Leak(Ref):
+    """One content that stands on both sides of a split."""
+
+    modality: str
+    content_hash: str
+    splits: tuple[str, ...]
+    examples: tuple[str, ...]
+
+
+class GroupReport(Ref):
+    """Groups, splits and what crosses them."""
+
+    groups: int
+    splits: dict[str, int] = Field(description="Items in each split.")
+    drawn: bool = Field(description="The split was drawn here (seeded), not declared by the data.")
+    moved: int = Field(description="Items declared in another split, moved so that no group is cut.")
+    media_leaks: int = 0
+    text_leaks: int = Field(default=0, description="Distinct texts that stand on both sides of a split.")
+    examples: tuple[Leak, ...] = ()
+    digest: str = Field(description="Identity of all items with their groups and splits, and of the given pairs.")
+
+
+class EncoderRef(Ref):
+    """Which table holds the vectors of a modality under an encoder."""
+
+    modality: str
+    encoder: str
+    table: str
+
+
+class EncodePlan(Ref):
+    """The shards of one modality under one encoder."""
+
+    source: EncoderRef
+    contents: int
+    pending: int
+    shards: tuple[Shard, ...]
+
+
+class EncodeReport(Ref):
+    """Counts and seconds of encoding; read, encode and write overlap, so they may add up to more than `wall`."""
+
+    encoder: str
+    modality: str
+    encoded: int = 0
+    skipped: int = 0
+    quarantined: int = 0
+    truncated: int = 0
+    read_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    write_seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
+class Ingested(Ref):
+    """A collection that is preprocessed and encoded; `content` identifies its items, groups, splits and pairs."""
+
+    collection: str
+    content: str
+    encoded: tuple[EncoderRef, ...]
+    rows: int
+    groups: GroupReport
+    quarantined: int
+    stages: tuple[EncodeReport, ...]
+    seconds: float
+
+
+class SpaceRef(Ref):
+    """A fitted space: where its heads lie and which table holds its items."""
+
+    name: str
+    space_id: str
+    path: str
+    table: str
+    modalities: tuple[str, ...]
+    dim: int
+    method: str
+    pairs: int
+
+
+class IndexRef(Ref):
+    """The index behind a space, with its recall@10 measured against exact search, at a table version."""
+
+    table: str
+    version: int
+    index: Index
+
+
+class ScoreRef(Ref):
+    """The metrics of a space, and the file that keeps them."""
+
+    space_id: str
+    split: str
+    path: str
+    metrics: dict[str, Any]
+
+
+class Projected(Ref):
+    """The table of a space, filled."""
+
+    table: str
+    rows: int
+    seconds: float = 0.0
+
+
+class Aligned(Ref):
+    """A fitted, projected, indexed and published space, and what it was made of."""
+
+    space: SpaceRef
+    index: IndexRef
+    collections: tuple[str, ...]
+    encoded: tuple[EncoderRef, ...]
+    groups: GroupReport
+    mined: int = 0
+
+
+class Mined(Ref):
+    """Pairs found by similarity search: how many, and their identity."""
+
+    mined: int
+    digest: str

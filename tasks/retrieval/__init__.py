@@ -1,0 +1,1 @@
+"""Exact retrieval maths: the oracle for every approximate answer."""

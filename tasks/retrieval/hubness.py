@@ -1,0 +1,59 @@
+"""Hubness: some items are near to everything. Its measure and its corrections.
+
+Sources: Conneau et al. 2018, Word translation without parallel data (CSLS); Bogolin et al. 2022 (QB-Norm).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+
+def hubness_terms(gallery: Array, bank: Array, k: int = 10, *, block: int = 2048) -> Array:
+    """r(g): mean of the `k` largest similarities of each gallery item (n, d) to a bank of queries (b, d): (n,).
+
+    >>> hubness_terms(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), k=1).tolist()
+    [1.0, 1.0]
+    """
+    k = min(k, len(bank))
+    out = np.empty(len(gallery), np.float32)
+    for start in range(0, len(gallery), block):
+        scores = gallery[start : start + block] @ bank.T
+        out[start : start + block] = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:].mean(1)
+    return out
+
+
+def corrected(scores: Array, terms: Array) -> Array:
+    """S' = 2·S − r(gallery) for scores (n, m) and terms (m,): hubs are pushed back."""
+    return np.asarray(2 * scores - terms[None], np.float32)
+
+
+def csls(scores: Array, query_terms: Array, gallery_terms: Array) -> Array:
+    """CSLS: 2·S − r(query) − r(gallery) for scores (n, m). It ranks like `corrected`; its values compare across queries."""
+    return np.asarray(2 * scores - query_terms[:, None] - gallery_terms[None], np.float32)
+
+
+def inverted_softmax(scores: Array, bank_scores: Array, beta: float = 10.0) -> Array:
+    """Scores (n, m) softmaxed over the bank's queries (b, m) instead of the gallery: exp(β·S) over the bank's sum."""
+    scaled = beta * bank_scores.astype(np.float64)
+    top = scaled.max(0)
+    weight = top + np.log(np.exp(scaled - top).sum(0))
+    return np.asarray(beta * scores - weight[None], np.float32)
+
+
+def k_occurrence(neighbours: npt.NDArray[np.int64], n_gallery: int) -> npt.NDArray[np.int64]:
+    """N_k: how often each gallery item stands in the top k lists `neighbours` (n, k): (n_gallery,)."""
+    return np.bincount(neighbours.ravel(), minlength=n_gallery).astype(np.int64)
+
+
+def skewness(counts: npt.NDArray[np.int64]) -> float:
+    """Skewness of the k-occurrence: 0 for none, large where few hubs take all (Radovanović et al. 2010).
+
+    >>> skewness(np.array([1, 1, 1]))
+    0.0
+    """
+    centred = counts - counts.mean()
+    spread = float(np.sqrt((centred**2).mean()))
+    return float((centred**3).mean() / spread**3) if spread > 0 else 0.0

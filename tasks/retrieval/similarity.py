@@ -1,0 +1,94 @@
+"""Similarities (higher is nearer) and distances (lower is nearer); the only place that turns one into the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+_SMALL = 1e-12
+
+
+def normalise(x: npt.ArrayLike) -> Array:
+    """Rows of `x` (n, d) divided by their length; a zero row stays zero.
+
+    >>> normalise([[3.0, 4.0]]).round(3).tolist()
+    [[0.6000000238418579, 0.800000011920929]]
+    """
+    values = np.asarray(x, np.float32)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), _SMALL), np.float32)
+
+
+def cosine(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """Cosine of each row of `a` (n, d) with each row of `b` (m, d): (n, m), from -1 to 1.
+
+    >>> round(float(cosine([[1, 2, 3]], [[4, 5, 6]])[0, 0]), 3)
+    0.975
+    """
+    return np.asarray(normalise(a) @ normalise(b).T, np.float32)
+
+
+def dot(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """Dot product of each row of `a` (n, d) with each row of `b` (m, d): (n, m).
+
+    >>> dot([[1, 2]], [[3, 4]]).tolist()
+    [[11.0]]
+    """
+    return np.asarray(np.asarray(a, np.float32) @ np.asarray(b, np.float32).T, np.float32)
+
+
+def linear_map(matrix: npt.ArrayLike, x: npt.ArrayLike) -> Array:
+    """y = A·x for each row of `x` (n, d) and A (e, d): (n, e).
+
+    >>> linear_map([[1, 2], [3, 4]], [[1, 2]]).tolist()
+    [[5.0, 11.0]]
+    """
+    return np.asarray(np.asarray(x, np.float32) @ np.asarray(matrix, np.float32).T, np.float32)
+
+
+def euclidean_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
+    """Euclidean distance of each row of `a` (n, d) from each row of `b` (m, d): (n, m), a distance.
+
+    >>> euclidean_distance([[0, 0]], [[3, 4]]).tolist()
+    [[5.0]]
+    """
+    left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    square = (left**2).sum(1)[:, None] + (right**2).sum(1)[None] - 2 * left @ right.T
+    return np.sqrt(np.maximum(square, 0)).astype(np.float32)
+
+
+def profile_divergence(
+    a: npt.ArrayLike, b: npt.ArrayLike, anchors_a: npt.ArrayLike, anchors_b: npt.ArrayLike, temperature: float = 0.05
+) -> Array:
+    """Symmetrised KL divergence between softmax profiles over the same anchors: (n, m), a distance, 0 for equals.
+
+    The profile of an item is the softmax of its cosines with the anchors of its own modality, divided by the
+    temperature; row i of `anchors_a` (p, da) and of `anchors_b` (p, db) is one anchor pair.
+
+    >>> x = np.eye(2, dtype=np.float32)
+    >>> profile_divergence(x, x, x, x).diagonal().tolist()
+    [0.0, 0.0]
+    """
+    p, log_p = _profile(a, anchors_a, temperature)
+    q, log_q = _profile(b, anchors_b, temperature)
+    own = (p * log_p).sum(1)[:, None] + (q * log_q).sum(1)[None]
+    return np.asarray(np.maximum((own - p @ log_q.T - log_p @ q.T) / 2, 0), np.float32)
+
+
+def _profile(
+    x: npt.ArrayLike, anchors: npt.ArrayLike, temperature: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    logits = cosine(x, anchors).astype(np.float64) / temperature
+    logits -= logits.max(1, keepdims=True)
+    log = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    return np.exp(log), log
+
+
+def to_similarity(distance: npt.ArrayLike, metric: str) -> Array:
+    """A distance as a similarity: 1 − d for cosine, −d for the others (lower was nearer, higher is nearer).
+
+    >>> to_similarity([0.25], "cosine").tolist(), to_similarity([2.0], "l2").tolist()
+    ([0.75], [-2.0])
+    """
+    values = np.asarray(distance, np.float32)
+    return 1 - values if metric == "cosine" else -values

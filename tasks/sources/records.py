@@ -1,0 +1,197 @@
+"""From the rows of a source to the records of the tables: items, known pairs and faults. Pure, one shard at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from tasks.media.registry import Limits, MediaError, get
+from tasks.media.text import clean_text
+from tasks.sources.item import Row, bucket_of, content_hash, digest, media_key, pair_key, text_key
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What could not be read: where, why (a reason code), in words; `bucket` says which shard found it."""
+
+    locator: str
+    code: str
+    message: str
+    bucket: int
+
+
+@dataclass(slots=True)
+class Prepared:
+    """The records of one shard, ready for their tables."""
+
+    items: list[Record] = field(default_factory=list)
+    pairs: list[Record] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def stage(row: Row, *, lexical: tuple[str, ...], stat: Callable[[str], tuple[int, int]]) -> Iterator[tuple[int, str, Record]]:
+    """Split one row into staged records (bucket, kind, record): one for the row, one for each medium it mentions.
+
+    A medium goes to the bucket of its own path, so that rows which share it meet there. `stat(file)` gives its size in
+    bytes and time of change in nanoseconds, (-1, 0) if there is none. Line numbers stay out: a row that moves in its
+    file has not changed.
+    """
+    words = " ".join(str(row.attributes[name]) for name in lexical if row.attributes.get(name) not in (None, ""))
+    shared: Record = {
+        "row_key": row.row_key,
+        "split": row.split,
+        "group": row.group,
+        "attributes": row.attributes,
+        "lexical": words,
+    }
+    media = [[ref.modality, ref.path] for ref in row.media]
+    texts = [[ref.column, ref.text] for ref in row.texts]
+    yield bucket_of(digest(row.row_key)), "row", shared | {"media": media, "texts": texts}
+    for ref in dict.fromkeys(row.media):
+        size, changed = stat(ref.file)
+        seen: Record = {"path": ref.path, "file": ref.file, "modality": ref.modality, "size": size, "changed": changed}
+        yield bucket_of(digest(ref.modality, ref.path)), "media", shared | seen
+
+
+def prepare(
+    staged: Iterable[tuple[str, Record]], *, collection: str, read: Callable[[str], bytes], limits: Limits
+) -> Prepared:
+    """Check, hash and key the staged records of one shard.
+
+    A medium mentioned by several rows is one item; the row with the smallest key describes it. Rows with one key (a
+    table with a line for each caption) are one row. A row's pairs join each of its media with the others and with each
+    of its texts; a row without media joins its texts of different columns. What cannot be read becomes a fault and the
+    rest goes on.
+    """
+    done = Prepared()
+    mentions: dict[tuple[str, str], Record] = {}
+    rows: dict[str, Record] = {}
+    for kind, record in staged:
+        if kind == "row":
+            first = rows.setdefault(record["row_key"], record)
+            if first is not record:
+                first["media"] += [link for link in record["media"] if link not in first["media"]]
+                first["texts"] += record["texts"]
+            continue
+        name = (record["modality"], record["path"])
+        if name not in mentions or record["row_key"] < mentions[name]["row_key"]:
+            mentions[name] = record
+    for record in rows.values():
+        _prepare_row(record, collection, limits, done)
+    for record in mentions.values():
+        _prepare_medium(record, collection, read, limits, done)
+    return done
+
+
+def _item(record: Record, collection: str, bucket: int) -> Record:
+    return {
+        "collection": collection,
+        "row_key": record["row_key"],
+        "declared_group": record["group"],
+        "declared_split": record["split"],
+        "group": "",
+        "split": "",
+        "lexical": record["lexical"] or None,
+        "attributes": json.dumps(record["attributes"], sort_keys=True, ensure_ascii=False),
+        "bucket": bucket,
+        "truncated": False,
+        "text": None,
+        "column": None,
+        "uri": "",
+    }
+
+
+def _prepare_medium(
+    record: Record, collection: str, read: Callable[[str], bytes], limits: Limits, done: Prepared
+) -> None:
+    modality, path = record["modality"], record["path"]
+    bucket = bucket_of(digest(modality, path))
+    try:
+        data = read(record["file"])
+        get(modality).inspect(data, limits)
+    except MediaError as error:
+        done.faults.append(Fault(path, error.code, error.message, bucket))
+        return
+    done.items.append(
+        _item(record, collection, bucket)
+        | {
+            "key": media_key(collection, modality, path),
+            "modality": modality,
+            "uri": record["file"],
+            "content_hash": content_hash(data),
+            "bytes": len(data),
+        }
+    )
+
+
+def _prepare_row(record: Record, collection: str, limits: Limits, done: Prepared) -> None:
+    row_key = record["row_key"]
+    bucket = bucket_of(digest(row_key))
+    texts: list[tuple[str, str]] = []
+    counts: dict[tuple[str, str], int] = {}
+    places: dict[str, int] = {}
+    for column, raw in record["texts"]:
+        place = places[column] = places.get(column, 0) + 1
+        try:
+            text = clean_text(raw, max_chars=limits.max_chars)
+        except MediaError as error:
+            done.faults.append(Fault(f"{row_key}#{column}[{place}]", error.code, error.message, bucket))
+            continue
+        data = text.text.encode()
+        known = content_hash(data)
+        occurrence = counts[column, known] = counts.get((column, known), -1) + 1
+        key = text_key(collection, row_key, column, known, occurrence)
+        texts.append((column, key))
+        done.items.append(
+            _item(record, collection, bucket)
+            | {
+                "key": key,
+                "modality": "text",
+                "content_hash": known,
+                "bytes": len(data),
+                "text": text.text,
+                "column": column,
+                "truncated": text.truncated,
+            }
+        )
+    media = [(modality, media_key(collection, modality, path)) for modality, path in record["media"]]
+    for left, right in _links(list(dict.fromkeys(media)), texts):
+        left, right = sorted((left, right))
+        done.pairs.append(
+            {
+                "key": pair_key(left[1], right[1], "given"),
+                "collection": collection,
+                "left": left[1],
+                "right": right[1],
+                "left_modality": left[0],
+                "right_modality": right[0],
+                "source": "given",
+                "round": 0,
+                "score": None,
+                "margin": None,
+                "weight": 1.0,
+                "method": None,
+                "row_bucket": bucket,
+            }
+        )
+
+
+def _links(
+    media: list[tuple[str, str]], texts: list[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """(modality, key) couples that a row declares to belong together."""
+    yield from combinations(media, 2)
+    for medium in media:
+        for _, key in texts:
+            yield medium, ("text", key)
+    if not media:
+        for (column, key), (other, twin) in combinations(texts, 2):
+            if column != other:
+                yield ("text", key), ("text", twin)
+
+

@@ -1,0 +1,121 @@
+"""One metadata record (a dict) → a row: the same rules for folders, tables and frames."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tasks.media.registry import modality_of
+from tasks.sources.item import BadRow, Columns, MediaRef, Row, Scalar, SourceError, TextRef, digest
+from tasks.sources.paths import canonical, inside
+
+SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test", "eval": "test",
+}  # fmt: skip
+"""Names of splits, as folders or values, and what they are called here."""
+
+_MISSING = (None, "")
+
+
+def is_media_column(name: str, *, table: bool = False) -> bool:
+    """Whether a column holds paths of media: `file_name`, `*_file_name`, `file_names`; in a table also `path`, `*_path`.
+
+    >>> is_media_column("audio_file_name"), is_media_column("path"), is_media_column("path", table=True)
+    (True, False, True)
+    """
+    if name in ("file_name", "file_names") or name.endswith(("_file_name", "_file_names")):
+        return True
+    return table and (name in ("path", "paths") or name.endswith("_path"))
+
+
+def check_columns(names: Iterable[str], columns: Columns, where: str, *, table: bool = False) -> None:
+    """Raise `SourceError` when a column that the user named is not there, or nothing could be read at all."""
+    there = set(names)
+    lost = sorted(columns.required - there)
+    if lost:
+        raise SourceError(
+            f"{where} has no column {', '.join(map(repr, lost))}; its columns are {', '.join(sorted(there))}"
+        )
+    if not any(is_media_column(name, table=table) or name in columns.texts for name in there):
+        raise SourceError(
+            f"{where} has neither media nor texts: its columns are {', '.join(sorted(there)) or 'none'}; "
+            "name media in file_name and texts in text, caption or captions, or set columns.texts"
+        )
+
+
+def to_row(
+    record: dict[str, Any],
+    *,
+    locator: str,
+    base: str,
+    columns: Columns,
+    split: str | None,
+    spell: Callable[[str], str],
+    table: bool = False,
+) -> Row | BadRow:
+    """Read one record. `base` is the metadata's folder, `spell` turns a path into the disk's own spelling."""
+    media: list[MediaRef] = []
+    texts: list[TextRef] = []
+    attributes: dict[str, Scalar] = {}
+    for name, value in record.items():
+        if _absent(value):
+            continue
+        if is_media_column(name, table=table):
+            for path in _listed(value):
+                ref = _medium(path, base, spell)
+                if isinstance(ref, tuple):
+                    return BadRow(locator, *ref)
+                media.append(ref)
+        elif name in columns.texts:
+            for text in _listed(value):
+                if not isinstance(text, str):
+                    return BadRow(locator, "row_bad_type", f"{name} holds {type(text).__name__}, not a text")
+                texts.append(TextRef(name, text))
+        elif isinstance(value, str | int | float | bool):
+            attributes[name] = value
+    declared = attributes.pop(columns.split, None) if columns.split else None
+    group = attributes.pop(columns.group, None) if columns.group else None
+    name_of = attributes.pop(columns.id, None) if columns.id else None
+    if not media and not texts:
+        return BadRow(locator, "row_no_content", "the row names neither a medium nor a text")
+    if name_of is not None:
+        row_key = f"{base}#{name_of}" if base else str(name_of)
+    else:
+        row_key = media[0].path if media else "text-" + digest(*(text.text for text in texts))
+    return Row(
+        row_key,
+        locator,
+        tuple(dict.fromkeys(media)),
+        tuple(texts),
+        _split(declared) if declared is not None else split,
+        None if group is None else str(group),
+        attributes,
+    )
+
+
+def _split(value: Scalar) -> str:
+    text = str(value).strip().lower()
+    return SPLITS.get(text, text)
+
+
+def _absent(value: Any) -> bool:
+    return (not isinstance(value, list | tuple) and value in _MISSING) or (isinstance(value, float) and math.isnan(value))
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _medium(path: Any, base: str, spell: Callable[[str], str]) -> MediaRef | tuple[str, str]:
+    if not isinstance(path, str):
+        return "row_bad_type", f"a path is a text, not {type(path).__name__}"
+    relative = inside(base, path)
+    if relative is None:
+        return "path_outside", f"{path!r} leaves the collection"
+    modality = modality_of(relative)
+    if modality is None:
+        return "media_unknown", f"{path!r} has a suffix that no medium bears"
+    return MediaRef(canonical(relative), spell(relative), modality)
