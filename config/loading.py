@@ -18,7 +18,11 @@ from config.settings import CONFIG_FILE
 
 def profile_names() -> list[str]:
     """Names of the packaged profiles."""
-    return sorted(entry.name.removesuffix(".toml") for entry in files("config").joinpath("profiles").iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in files("config").joinpath("profiles").iterdir()
+        if entry.name.endswith(".toml")
+    )
 
 
 def load_profile(profile: str, overrides: Sequence[str] = (), **given: Any) -> PipelineParams:

@@ -44,4 +44,6 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
         valid=lambda done: done.version <= workspace.store.version(done.table), refresh=refresh,
     )  # fmt: skip
     publish_space(workspace, space, index)
-    return Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=ingested[0].groups, mined=mined)
+    return Aligned(
+        space=space, index=index, collections=collections, encoded=encoded, groups=ingested[0].groups, mined=mined
+    )

@@ -32,7 +32,15 @@ _LADDERS: dict[str, list[dict[str, int]]] = {
     "IVF_FLAT": [{"nprobes": n} for n in (8, 16, 32, 64, 128, 256)],
     "IVF_HNSW_SQ": [
         {"nprobes": n, "ef": ef, "refine_factor": r}
-        for n, ef, r in ((8, 64, 2), (16, 128, 3), (32, 128, 3), (64, 256, 3), (128, 256, 5), (256, 512, 10), (512, 512, 20))
+        for n, ef, r in (
+            (8, 64, 2),
+            (16, 128, 3),
+            (32, 128, 3),
+            (64, 256, 3),
+            (128, 256, 5),
+            (256, 512, 10),
+            (512, 512, 20),
+        )
     ],
     "IVF_PQ": [
         {"nprobes": n, "refine_factor": r}
@@ -42,7 +50,9 @@ _LADDERS: dict[str, list[dict[str, int]]] = {
         {"nprobes": n, "refine_factor": r}
         for n, r in ((16, 5), (32, 5), (32, 10), (64, 10), (64, 30), (128, 50), (256, 100), (512, 200))
     ],
-    "binary": [{"nprobes": n, "overfetch": r} for n, r in ((32, 10), (32, 30), (64, 50), (128, 100), (256, 200), (512, 500))],
+    "binary": [
+        {"nprobes": n, "overfetch": r} for n, r in ((32, 10), (32, 30), (64, 50), (128, 100), (256, 200), (512, 500))
+    ],
 }
 
 
@@ -103,7 +113,15 @@ def build_index(
     best: tuple[float, dict[str, int]] = (-1.0, {})
     for query in _LADDERS[chosen]:
         index = Index(
-            kind=chosen, metric=metric, partitions=count, query=query, recall=0, target=target, rows=rows, seconds=seconds, tried=[]
+            kind=chosen,
+            metric=metric,
+            partitions=count,
+            query=query,
+            recall=0,
+            target=target,
+            rows=rows,
+            seconds=seconds,
+            tried=[],
         )
         begun = time.perf_counter()
         hits = [
@@ -186,7 +204,10 @@ def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, se
         raise StorageError(f"{kind} needs at least 256 rows, {table.name} has {rows}", "use index.kind auto or exact")
     if kind == "binary":
         table.create_index(
-            metric="hamming", index_type="IVF_FLAT", vector_column_name="bits", num_partitions=min(partitions, _TRAINED_PARTITIONS)
+            metric="hamming",
+            index_type="IVF_FLAT",
+            vector_column_name="bits",
+            num_partitions=min(partitions, _TRAINED_PARTITIONS),
         )
         return
     options: dict[str, Any] = {"num_partitions": partitions}
@@ -207,7 +228,9 @@ def _centroids(table: Table, partitions: int, metric: str, rows: int, seed: int)
     from sklearn.cluster import MiniBatchKMeans
 
     places = np.random.default_rng(seed).choice(rows, min(rows, partitions * _SAMPLES_A_PARTITION), replace=False)
-    sample = matrix(table.take_offsets(sorted(places.tolist())).select(["vector"]).to_arrow()["vector"].combine_chunks())
+    sample = matrix(
+        table.take_offsets(sorted(places.tolist())).select(["vector"]).to_arrow()["vector"].combine_chunks()
+    )
     if metric == "cosine":
         sample = sample / np.maximum(np.linalg.norm(sample, axis=1, keepdims=True), 1e-12)
     fitted = MiniBatchKMeans(partitions, random_state=seed, batch_size=4096, n_init=1, max_iter=20).fit(sample)

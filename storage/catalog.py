@@ -116,4 +116,3 @@ def quarantine_counts(store: Store, collection: str) -> dict[str, int]:
     """Quarantined things of a collection by reason code, most frequent first."""
     codes = store.strings(schemas.QUARANTINE, "code", eq("collection", collection))
     return dict(Counter(codes).most_common())
-

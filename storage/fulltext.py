@@ -46,14 +46,20 @@ def full_text_search(
 
     asian = _CJK.findall(query)
     column = "grams" if asian else "text"
-    words = " ".join(_CJK.sub(lambda one: one[0], "".join(c if _CJK.match(c) else " " for c in query)).split()) if asian else query
+    words = (
+        " ".join(_CJK.sub(lambda one: one[0], "".join(c if _CJK.match(c) else " " for c in query)).split())
+        if asian
+        else query
+    )
     search = table.search(MatchQuery(words, column), query_type="fts", fts_columns=column)
     if where is not None:
         search = search.where(where.sql, prefilter=True)
     return search.select([*columns, "_score"]).limit(k).to_arrow()
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]], weights: Sequence[float], k: int = 60) -> dict[str, float]:
+def reciprocal_rank_fusion(
+    rankings: Sequence[Sequence[str]], weights: Sequence[float], k: int = 60
+) -> dict[str, float]:
     """Σ weight / (k + rank) of each key over the rankings, best first. Source: Cormack et al. 2009.
 
     >>> list(reciprocal_rank_fusion([["a", "b"], ["b", "c"]], [1.0, 1.0]))

@@ -197,9 +197,7 @@ class _Writer:
             self._pool.shutdown(wait=True)
 
 
-def _pending(
-    store: Store, collection: str, modality: str, table: str, shard: Shard
-) -> tuple[list[Pending], int]:
+def _pending(store: Store, collection: str, modality: str, table: str, shard: Shard) -> tuple[list[Pending], int]:
     """The contents of the shard without a vector, with their files or text, and how many have one."""
     lo, hi = f"{shard.lo:03x}", f"{shard.hi:03x}" if shard.hi < BUCKETS else "g"  # "g" sorts after every hex digit
     where = _of(collection, modality) & between("content_hash", lo, hi)
@@ -213,7 +211,11 @@ def _pending(
                 texts[content] = text
     contents = sorted(files.keys() | texts.keys())
     missing = set(store.missing(table, contents)) - _unreadable(store, collection, modality)
-    items = [(one, tuple(sorted(files[one])) if one in files else (), texts.get(one, "")) for one in contents if one in missing]
+    items = [
+        (one, tuple(sorted(files[one])) if one in files else (), texts.get(one, ""))
+        for one in contents
+        if one in missing
+    ]
     return items, len(contents) - len(missing)
 
 

@@ -51,7 +51,9 @@ def group_collection(store: Store, collection: str, *, seed: int, share: float) 
         groups=int(labels.max()) + 1,
         splits=dict(zip(names.tolist(), counts.tolist(), strict=True)),
         drawn=drawn,
-        moved=sum(1 for said, is_ in zip(declared, splits, strict=True) if said is not None and said != is_ and not drawn),
+        moved=sum(
+            1 for said, is_ in zip(declared, splits, strict=True) if said is not None and said != is_ and not drawn
+        ),
         media_leaks=len(leaks),
         text_leaks=text_leaks,
         examples=tuple(leaks[:_EXAMPLES]),
@@ -68,7 +70,9 @@ def _edges(store: Store, collection: str, items: pa.Table, keys: npt.NDArray[np.
         use = np.array([value is not None for value in values]) & (True if mask is None else mask)
         places = np.flatnonzero(use)
         if len(places):
-            _, first, back = np.unique(np.asarray(values, dtype=object)[places].astype(str), return_index=True, return_inverse=True)
+            _, first, back = np.unique(
+                np.asarray(values, dtype=object)[places].astype(str), return_index=True, return_inverse=True
+            )
             edges.append(np.stack([places, places[first][back]], 1))
     for batch in store.stream(schemas.PAIRS, ["left", "right"], eq("collection", collection) & eq("source", "given")):
         ends = [_find(keys, batch.column(side).to_pylist()) for side in (0, 1)]
@@ -132,7 +136,9 @@ def _identity(
     state = hashlib.blake2b(digest_size=16)
     for row in zip(keys, contents, groups, splits, strict=True):
         state.update("\0".join(row).encode())
-    state.update("".join(sorted(store.strings(schemas.PAIRS, "key", eq("collection", collection) & eq("source", "given")))).encode())
+    state.update(
+        "".join(
+            sorted(store.strings(schemas.PAIRS, "key", eq("collection", collection) & eq("source", "given")))
+        ).encode()
+    )
     return state.hexdigest()
-
-

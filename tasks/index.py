@@ -58,5 +58,3 @@ def publish_space(workspace: Workspace, space: SpaceRef, index: IndexRef) -> Spa
     """Point the space's name to this table version: readers see the old one or this one, nothing between."""
     publish(workspace.store, space.name, {"space": space.model_dump(), "index": index.model_dump()})
     return space
-
-

@@ -75,7 +75,9 @@ def _unpaired(
     store: Store, collections: tuple[str, ...], modality: str, paired: set[str], encoded: tuple[EncoderRef, ...]
 ) -> tuple[list[str], dict[str, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
     where = isin("collection", collections) & eq("modality", modality) & eq("split", TRAIN)
-    items = [row for row in store.read(schemas.ITEMS, ["key", "content_hash"], where).to_pylist() if row["key"] not in paired]
+    items = [
+        row for row in store.read(schemas.ITEMS, ["key", "content_hash"], where).to_pylist() if row["key"] not in paired
+    ]
     items.sort(key=lambda row: str(row["key"]))
     vectors, found = vectors_of(store, modality, [row["content_hash"] for row in items], encoded)
     keys = [row["key"] for row, there in zip(items, found, strict=True) if there]

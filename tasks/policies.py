@@ -86,7 +86,11 @@ def by_content(*code: str, ignore: tuple[str, ...] = ()) -> dict[str, Any]:
     def key(context: Any, parameters: dict[str, Any]) -> str:
         return f"{context.task.name}-{cache_key(parameters, skip, code_version(*code))}".replace(" ", "-")
 
-    return {"cache_policy": CacheKeyFnPolicy(cache_key_fn=key), "persist_result": True, "result_serializer": "json"} | RETRY
+    return {
+        "cache_policy": CacheKeyFnPolicy(cache_key_fn=key),
+        "persist_result": True,
+        "result_serializer": "json",
+    } | RETRY
 
 
 RETRY: dict[str, Any] = {
@@ -95,4 +99,3 @@ RETRY: dict[str, Any] = {
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": _retry_io,
 }
-

@@ -69,7 +69,10 @@ def _rows(
     z = joint.project(modality, {name: one[found] for name, one in vectors.items()})
     words = _words(store, items)
     grams = [cjk_runs(text) for text in words]
-    columns = {name: items[name] for name in ("key", "collection", "modality", "content_hash", "group", "split", "uri", "attributes")}
+    columns = {
+        name: items[name]
+        for name in ("key", "collection", "modality", "content_hash", "group", "split", "uri", "attributes")
+    }
     columns |= {"text": pa.array(words, pa.string()), "grams": pa.array(grams, pa.string())}
     columns |= {"vector": vector_column(z), "bits": bits_column(z)}
     columns |= {f"hubness_{query}": pa.array(joint.hubness(z, query)) for query in joint.heads}
@@ -100,5 +103,3 @@ def _words(store: Store, items: pa.Table) -> list[str]:
         " · ".join(filter(None, [text, *sorted(said[key]), extra]))[:_WORDS]
         for key, text, extra in zip(keys, own, lexical, strict=True)
     ]
-
-

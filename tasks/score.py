@@ -201,7 +201,9 @@ def _numbered(*held: Held) -> list[Held]:
 
 def _control(refits: list[dict[str, float]], chance: dict[str, Any]) -> dict[str, Any]:
     """Mean hit rates of the shuffled refits, and whether each lies inside the interval of chance."""
-    out: dict[str, Any] = {f"hit_rate@{k}": float(np.mean([one[f"hit_rate@{k}"] for one in refits])) for k in metrics.CUTS}
+    out: dict[str, Any] = {
+        f"hit_rate@{k}": float(np.mean([one[f"hit_rate@{k}"] for one in refits])) for k in metrics.CUTS
+    }
     spans = {name: chance[name]["interval"] for name in out}
     inside = all(low <= out[name] <= high for name, (low, high) in spans.items())
     return out | {"refits": len(refits), "at_chance": inside}
@@ -214,11 +216,14 @@ def _links(store: Store, collections: tuple[str, ...], query: Held, gallery: Hel
     where = isin("collection", collections) & eq("source", "given")
     where = where & eq("left_modality", left.modality) & eq("right_modality", right.modality)
     pairs = store.read(schemas.PAIRS, ["left", "right"], where)
-    ends = np.stack([place_of(left.keys, pairs["left"].to_pylist()), place_of(right.keys, pairs["right"].to_pylist())], 1)
+    ends = np.stack(
+        [place_of(left.keys, pairs["left"].to_pylist()), place_of(right.keys, pairs["right"].to_pylist())], 1
+    )
     ends = np.unique(ends[(ends >= 0).all(1)], axis=0)
     if not len(ends):
         raise RunError(
-            f"no known pair of {query.modality} and {gallery.modality} lies in the held-out split", "hold out more groups"
+            f"no known pair of {query.modality} and {gallery.modality} lies in the held-out split",
+            "hold out more groups",
         )
     return ends[:, ::-1] if flip else ends
 

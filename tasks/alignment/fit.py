@@ -93,7 +93,13 @@ def fit_space(
         }
         return JointSpace(heads, banks, plan.hubness_k, facts)
 
-    facts = {"method": plan.method, "chosen": choice.values, "tried": choice.tried, "pairs": len(pairs), "seed": plan.seed}
+    facts = {
+        "method": plan.method,
+        "chosen": choice.values,
+        "tried": choice.tried,
+        "pairs": len(pairs),
+        "seed": plan.seed,
+    }
     return Fitted(build(pairs, facts), lambda links: build(links, {}))
 
 

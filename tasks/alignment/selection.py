@@ -86,9 +86,7 @@ def choose(
     return Choice(dict(zip(names, winner, strict=False)), tried)
 
 
-def _folds(
-    x: Array, y: Array, pairs: Indices, groups: Indices, folds: int, seed: int, k: int
-) -> Iterator[_Fold]:
+def _folds(x: Array, y: Array, pairs: Indices, groups: Indices, folds: int, seed: int, k: int) -> Iterator[_Fold]:
     generator = np.random.default_rng(seed)
     names, number = np.unique(groups[pairs[:, 0]], return_inverse=True)
     fold_of = generator.permutation(np.arange(len(names)) % folds)[number]
@@ -117,7 +115,9 @@ def _cca_trials(
     (dx, vx), (dy, vy) = bases
     inner = vx.T @ fold.m.xy @ vy
     turned = _Fold(
-        fold.m, *(np.asarray(z @ v, np.float32) for z, v in ((fold.x, vx), (fold.y, vy), (fold.bank_x, vx), (fold.bank_y, vy))), fold.k
+        fold.m,
+        *(np.asarray(z @ v, np.float32) for z, v in ((fold.x, vx), (fold.y, vy), (fold.bank_x, vx), (fold.bank_y, vy))),
+        fold.k,
     )
     for rx, ry in product(RIDGES_X, RIDGES_Y):
         powers = [p for p in POWERS if only is None or (rx, ry, p) in only]
@@ -141,5 +141,3 @@ def _ridge_trials(
     for rx, ry in product((0.1, 1.0, 10.0), repeat=2):
         if only is None or (rx, ry) in only:
             yield (rx, ry), fold.score(*fit_ridge(fold.m, rx=rx, ry=ry))
-
-

@@ -78,9 +78,7 @@ def build(config: dict[str, Any], weights: Callable[[str], Array], pooling: Pool
     scale = op.constant(np.float32(1 / math.sqrt(size)))
     for number in range(int(config["num_hidden_layers"])):
         layer = f"encoder.layer.{number}."
-        q, k, v = (
-            op.transpose(op.reshape(linear(x, layer + name), split, True), turn) for name in names.projections
-        )
+        q, k, v = (op.transpose(op.reshape(linear(x, layer + name), split, True), turn) for name in names.projections)
         seen = op.scaled_dot_product_attention(q, k, v, bias, scale)
         seen = op.reshape(op.transpose(seen, turn), join, True)
         x = layer_norm(op.add(linear(seen, layer + names.out), x), layer + names.out_norm)

@@ -32,14 +32,6 @@ def decoder_version(modality: str) -> int:
     return 0 if medium is None else medium.version
 
 
-def libraries(spec: EncoderSpec, runtime: Runtime) -> list[str]:
-    """Libraries whose release changes the vector: what runs the model, and what defines its preprocessing."""
-    names = [runtime.name]
-    if spec.loader.startswith("tasks.encoders.torchvision_models:"):
-        names.append("torchvision")  # its weights' presets say how to resize, crop and normalise
-    return [f"{name} {release(name)}" for name in names]
-
-
 def fingerprint(spec: EncoderSpec, runtime: Runtime) -> str:
     """32 hex digits of all that changes the vector: weights, preprocessing, pooling, runtime, dtype, batch shapes.
 
@@ -50,7 +42,7 @@ def fingerprint(spec: EncoderSpec, runtime: Runtime) -> str:
         "pooling": [spec.pooling, spec.normalise, spec.max_tokens],
         "preprocessing": [PREPROCESSING.get(spec.modality, 0), decoder_version(spec.modality)],
         "runtime": [runtime.name, runtime.dtype, runtime.device],
-        "libraries": libraries(spec, runtime),
-        "shapes": shapes(spec.modality, runtime),
+        "library": release(runtime.name),
+        "shapes": shapes(spec, runtime),
     }
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

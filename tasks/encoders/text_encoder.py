@@ -10,7 +10,7 @@ import numpy as np
 
 from tasks.encoders.image_encoder import Runs
 from tasks.encoders.protocol import Encoded, EncoderSpec, Runtime
-from tasks.encoders.shapes import shapes
+from tasks.encoders.shapes import rows_of_texts
 from tasks.encoders.tokens import Tokens, batches
 from tasks.encoders.vectors import unit
 
@@ -31,9 +31,13 @@ class TextEncoder:
 
     def encode(self, inputs: Sequence[Any]) -> Encoded:
         """Texts → unit vectors, and which were cut at the encoder's token limit."""
-        rows_of = {length: rows for rows, length in shapes(self.spec.modality, self.runtime)}
+        if not inputs:
+            return Encoded(np.empty((0, self.spec.dim), np.float32), np.zeros(0, np.bool_))
         ids, cut = self.tokens(inputs)
+        places, made = batches(
+            ids, self.tokens.buckets, lambda length: rows_of_texts(length, self.runtime), self.tokens.pad
+        )
         vectors = np.empty((len(inputs), self.spec.dim), np.float32)
-        for places, made in batches(ids, rows_of, self.tokens.pad_id):
-            vectors[places] = np.concatenate(self.runner.run(made))[: len(places)]
+        for rows, raw in zip(places, self.runner.run(made), strict=True):
+            vectors[rows] = raw[: len(rows)]
         return Encoded(unit(vectors, self.spec.name), cut)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +10,60 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.encoders.protocol import EncoderError
-from tasks.encoders.shapes import BUCKETS, bucket
+from tasks.encoders.shapes import bucket, buckets
 
 Ints = npt.NDArray[np.int32]
 
 
 class Tokens:
-    """A fast tokenizer without padding; cuts at `max_tokens`."""
+    """A fast tokenizer (tokenizer.json, no transformers needed) that cuts at `max_tokens` and does not pad."""
 
-    def __init__(self, folder: Path, max_tokens: int, pad_id: int) -> None:
+    def __init__(self, path: Path, max_tokens: int, pad: int) -> None:
         from tokenizers import Tokenizer
 
-        path = folder / "tokenizer.json"
-        if not path.exists():
-            raise EncoderError(f"{folder} holds no tokenizer.json", "save a fast tokenizer beside the model")
-        self._tokenizer: Any = Tokenizer.from_file(str(path))
+        if not path.is_file():
+            raise EncoderError(f"{path.parent} holds no tokenizer.json", "save a fast tokenizer beside the model")
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise EncoderError(f"{path} is not a tokenizer ({error})", "save the tokenizer again") from error
         self._tokenizer.no_padding()
-        self.max_tokens = min(max_tokens, BUCKETS[-1])
-        self._tokenizer.enable_truncation(self.max_tokens)
-        self.pad_id = pad_id
+        self._tokenizer.enable_truncation(max_tokens)
+        self.buckets = buckets(max_tokens)
+        self.pad = pad
 
     def __call__(self, texts: Sequence[str]) -> tuple[list[list[int]], npt.NDArray[np.bool_]]:
-        """Ids of each text, special tokens included, and (n,) bool: it was cut."""
-        encoded = self._tokenizer.encode_batch(list(texts))
+        """Ids of each text, special tokens included, and `(n,)` bool: it was cut."""
+        encoded = self._tokenizer.encode_batch_fast(list(texts))
         return [one.ids for one in encoded], np.array([bool(one.overflowing) for one in encoded], np.bool_)
 
 
-def batches(ids: Sequence[Sequence[int]], rows_of: dict[int, int], pad_id: int) -> Iterator[tuple[list[int], list[tuple[Ints, Ints]]]]:
-    """For each length bucket in use: the places of its texts, and its batches of (ids (rows, length), lengths (rows,)).
+def batches(
+    ids: Sequence[Sequence[int]], sizes: tuple[int, ...], rows_of: Callable[[int], int], pad: int
+) -> tuple[list[list[int]], list[tuple[Ints, Ints]]]:
+    """Batches of (ids `(rows, length)`, lengths `(rows,)`), long ones first, and the places of each one's texts.
 
     Every batch of a bucket has the same shape; the last is filled up with copies of its last text.
+
+    >>> places, made = batches([[5], [6, 7, 8], [9]], (2, 4), lambda length: 4 // length, 0)
+    >>> places, [block.tolist() for block, _ in made]
+    ([[1], [0, 2]], [[[6, 7, 8, 0]], [[5, 0], [9, 0]]])
     """
-    by_bucket: dict[int, list[int]] = {}
+    of_bucket: dict[int, list[int]] = {}
     for place, one in enumerate(ids):
-        by_bucket.setdefault(bucket(len(one)), []).append(place)
-    for length, places in sorted(by_bucket.items()):
-        rows = rows_of[length]
-        made: list[tuple[Ints, Ints]] = []
-        for start in range(0, len(places), rows):
-            part = places[start : start + rows]
-            part = part + [part[-1]] * (rows - len(part))
-            block = np.full((rows, length), pad_id, np.int32)
-            for row, place in enumerate(part):
-                block[row, : len(ids[place])] = ids[place]
-            made.append((block, np.array([len(ids[place]) for place in part], np.int32)))
-        yield places, made
+        of_bucket.setdefault(bucket(len(one), sizes), []).append(place)
+    places: list[list[int]] = []
+    made: list[tuple[Ints, Ints]] = []
+    for length, members in sorted(of_bucket.items(), reverse=True):
+        rows = rows_of(length)
+        for start in range(0, len(members), rows):
+            part = members[start : start + rows]
+            block = np.full((rows, length), pad, np.int32)
+            lengths = np.empty(rows, np.int32)
+            for row in range(rows):
+                one = ids[part[min(row, len(part) - 1)]]
+                block[row, : len(one)] = one
+                lengths[row] = len(one)
+            places.append(part)
+            made.append((block, lengths))
+    return places, made

@@ -1,8 +1,9 @@
-"""What all encoders do with raw outputs."""
+"""Small array steps that all encoders share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,27 +11,28 @@ import numpy.typing as npt
 from tasks.encoders.protocol import Array, EncoderError
 
 
-def unit(raw: Array, name: str) -> Array:
-    """Rows of `raw` (n, dim) at unit length. Raises `EncoderError` for a vector that is zero or not finite.
+def unit(vectors: Array, name: str) -> Array:
+    """Each row of `(n, d)` divided by its length: float32, C-contiguous.
 
-    >>> unit(np.array([[3.0, 4.0]], np.float32), "x").round(2).tolist()
+    Raises `EncoderError` naming the encoder when a row is not finite or has no direction.
+
+    >>> unit(np.array([[3, 4]], np.float32), "x").tolist()
     [[0.6000000238418579, 0.800000011920929]]
     """
-    norms = np.linalg.norm(raw, axis=1, keepdims=True)
-    if not (np.isfinite(norms).all() and (norms > 0).all()):
-        raise EncoderError(f"{name} gave a vector that is zero or not finite")
-    return np.ascontiguousarray(raw / norms, dtype=np.float32)
+    wide = vectors.astype(np.float64)  # so that the norm is 1 to the last float32 bit, and no square overflows
+    norms = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        bad = int((~np.isfinite(norms) | (norms == 0)).sum())
+        raise EncoderError(f"{name} gave {bad} of {len(vectors)} vectors without a direction", "check its weights")
+    return np.ascontiguousarray(wide / norms, dtype=np.float32)
 
 
-def filled(rows: Sequence[npt.NDArray[np.uint8]], size: int) -> list[npt.NDArray[np.uint8]]:
-    """Inputs stacked to batches of exactly `size`; the last one is filled up by repeating its last row.
+def filled(inputs: Sequence[Any], rows: int) -> Iterator[npt.NDArray[Any]]:
+    """Batches of exactly `rows` inputs, stacked; the last is filled up with copies of the last input.
 
-    >>> [b.ravel().tolist() for b in filled([np.array([1], np.uint8), np.array([2], np.uint8), np.array([3], np.uint8)], 2)]
+    >>> [batch.tolist() for batch in filled([1, 2, 3], 2)]
     [[1, 2], [3, 3]]
     """
-    out = []
-    for start in range(0, len(rows), size):
-        part = list(rows[start : start + size])
-        part += [part[-1]] * (size - len(part))
-        out.append(np.stack(part))
-    return out
+    for start in range(0, len(inputs), rows):
+        part = list(inputs[start : start + rows])
+        yield np.stack(part + [part[-1]] * (rows - len(part)))

@@ -14,7 +14,7 @@ _SELECTOR = "\ufe0f"
 
 
 class DemoSource:
-    """OpenMoji's colour pictures, one row an emoji: the picture, its English name and aliases as captions.
+    """OpenMoji's colour pictures, one row an emoji: the picture, and its English name and aliases as one caption.
 
     Skin-tone variants are left out: they look alike and share one name. The Chinese name is an attribute for full-text
     search; the packaged text encoder reads English. Emoji with the same name are one group.
@@ -44,14 +44,16 @@ class DemoSource:
             if file is None or file in seen or _SKIN & set(character):
                 continue
             seen.add(file)
-            names = dict.fromkeys(_words(name) for name in [data["en"], *data.get("alias", [])])
+            names: dict[str, str] = {}  # an alias often repeats the name in another case
+            for name in map(_words, [data["en"], *data.get("alias", [])]):
+                names.setdefault(name.lower(), name)
             chinese = _words(data.get("zh", ""))
             yield Row(
                 file,
                 f"openmoji:{file}",
                 (MediaRef(file, file, "image"),),
-                tuple(TextRef("captions", name) for name in names if name),
-                group=next(iter(names)).lower(),
+                (TextRef("caption", ", ".join(names.values())),),
+                group=next(iter(names)),
                 attributes={"emoji": character, "name_zh": chinese} if chinese else {"emoji": character},
             )
 

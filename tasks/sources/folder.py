@@ -37,7 +37,9 @@ class FolderSource:
         elif columns.required:
             raise SourceError(f"{root} has no metadata file, so there is no column {sorted(columns.required)[0]!r}")
         elif next(self._media_alone(), None) is None:
-            raise SourceError(f"{root} holds neither metadata.jsonl, .csv or .parquet nor a medium; is it the right folder?")
+            raise SourceError(
+                f"{root} holds neither metadata.jsonl, .csv or .parquet nor a medium; is it the right folder?"
+            )
 
     def rows(self) -> Iterator[Row | BadRow]:
         """The rows of all metadata files, or one a medium where there is none."""

@@ -124,4 +124,3 @@ def text_key(collection: str, row_key: str, column: str, text_hash: str, occurre
 def pair_key(left: str, right: str, source: str) -> str:
     """Key of a pair."""
     return digest("pair", left, right, source)
-

@@ -34,7 +34,9 @@ class Prepared:
     faults: list[Fault] = field(default_factory=list)
 
 
-def stage(row: Row, *, lexical: tuple[str, ...], stat: Callable[[str], tuple[int, int]]) -> Iterator[tuple[int, str, Record]]:
+def stage(
+    row: Row, *, lexical: tuple[str, ...], stat: Callable[[str], tuple[int, int]]
+) -> Iterator[tuple[int, str, Record]]:
     """Split one row into staged records (bucket, kind, record): one for the row, one for each medium it mentions.
 
     A medium goes to the bucket of its own path, so that rows which share it meet there. `stat(file)` gives its size in
@@ -193,5 +195,3 @@ def _links(
         for (column, key), (other, twin) in combinations(texts, 2):
             if column != other:
                 yield ("text", key), ("text", twin)
-
-

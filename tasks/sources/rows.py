@@ -102,7 +102,9 @@ def _split(value: Scalar) -> str:
 
 
 def _absent(value: Any) -> bool:
-    return (not isinstance(value, list | tuple) and value in _MISSING) or (isinstance(value, float) and math.isnan(value))
+    return (not isinstance(value, list | tuple) and value in _MISSING) or (
+        isinstance(value, float) and math.isnan(value)
+    )
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,0 +1,5 @@
+"""`python -m flows` is `modalign`."""
+
+from flows.cli import main
+
+main()

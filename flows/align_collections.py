@@ -1,0 +1,51 @@
+"""Fit a space on collections that are ingested already: nothing is scanned, what is pending is an error."""
+
+from __future__ import annotations
+
+from config.errors import UserError
+from config.params import PipelineParams
+from flows.align_spaces import align_spaces
+from flows.context import here
+from storage import catalog
+from tasks.encode import spec_of, table_of
+from tasks.grouping import group_collection
+from tasks.refs import Aligned, EncoderRef, Ingested
+
+
+def align_collections(params: PipelineParams, names: tuple[str, ...], space: str | None) -> Aligned:
+    """Start the flow `align spaces` on the named collections, or on the one ingested last."""
+    settings, workspace = here()
+    known = {row["name"]: row for row in catalog.collections(workspace.store)}
+    if not known:
+        raise UserError(f"the workspace {workspace.root} holds no collection", "run `modalign ingest SOURCE` first")
+    chosen = names or (max(known.values(), key=lambda row: row["recorded_at"])["name"],)
+    unknown = sorted(set(chosen) - set(known))
+    if unknown:
+        raise UserError(f"there is no collection {unknown[0]!r}", f"known: {', '.join(sorted(known))}")
+    encoded = tuple(
+        EncoderRef(modality=modality, encoder=name, table=table_of(spec_of(name, modality), settings.device))
+        for modality, encoders in params.encode.encoders.items()
+        for name in encoders
+    )
+    for one in encoded:
+        if not workspace.store.exists(one.table):
+            raise UserError(
+                f"nothing is encoded with {one.encoder}", "run `modalign ingest SOURCE` with this profile first"
+            )
+    read = params.preprocess
+    ingested = tuple(
+        Ingested(
+            collection=name,
+            content=(
+                groups := group_collection(workspace.store, name, seed=read.split_seed, share=read.heldout_share)
+            ).digest,
+            encoded=encoded,
+            rows=0,
+            groups=groups,
+            quarantined=catalog.count_quarantined(workspace.store, name),
+            stages=(),
+            seconds=0.0,
+        )
+        for name in chosen
+    )
+    return align_spaces(params, ingested, space or "+".join(chosen))

@@ -1,0 +1,22 @@
+"""What went wrong, in one line, and the exit code: 2 for bad input, 1 for a failed run."""
+
+from __future__ import annotations
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Exit code and one line for any error that reaches the command line."""
+    from pydantic import ValidationError
+
+    from config.errors import ModalignError
+    from storage.errors import StorageError
+    from tasks.encoders.protocol import EncoderError
+
+    if isinstance(error, ModalignError):
+        return error.exit_code, str(error)
+    if isinstance(error, StorageError | EncoderError):
+        return 1, str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return 2, f"setting {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})"
+    text = " ".join(str(error).split()) or "no message"
+    return 1, f"{type(error).__name__}: {text}; run again with --debug for the traceback"

@@ -1,0 +1,82 @@
+"""What a workspace holds, as data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from config.settings import Settings
+from storage import catalog, schemas
+from storage.errors import StorageError
+from storage.filters import eq
+from storage.spaces import published, read_json
+from storage.tables import Store
+from storage.workspace import Workspace
+
+
+def overview(settings: Settings) -> dict[str, Any]:
+    """Collections with items by modality and split, embeddings tables, published spaces with their scores."""
+    workspace = Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
+    empty: dict[str, Any] = {
+        "workspace": str(workspace.root),
+        "bytes": 0,
+        "collections": [],
+        "embeddings": [],
+        "spaces": [],
+    }
+    if not workspace.root.is_dir():
+        return empty
+    store = workspace.store
+    return empty | {
+        "bytes": sum(path.stat().st_size for path in workspace.root.rglob("*") if path.is_file()),
+        "collections": [_collection(store, row) for row in catalog.collections(store)],
+        "embeddings": [
+            {"table": name, "vectors": store.count(name), "fingerprint": store.metadata(name)["modalign.fingerprint"]}
+            for name in store.names()
+            if name.startswith("embeddings_")
+        ],
+        "spaces": [_space(store, name) for name in sorted(store.strings(schemas.PUBLISHED, "name"))],
+    }
+
+
+def _collection(store: Store, row: dict[str, Any]) -> dict[str, Any]:
+    where = eq("collection", row["name"])
+    kinds: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    for batch in store.stream(schemas.ITEMS, ["modality", "split"], where):
+        kinds.update(batch.column(0).to_pylist())
+        splits.update(batch.column(1).to_pylist())
+    return {
+        "name": row["name"],
+        "source": row["uri"],
+        "items": dict(kinds),
+        "splits": dict(splits),
+        "pairs": store.count(schemas.PAIRS, where),
+        "quarantined": catalog.quarantine_counts(store, row["name"]),
+    }
+
+
+def _space(store: Store, name: str) -> dict[str, Any]:
+    _, manifest = published(store, name)
+    space, index = manifest["space"], manifest["index"]["index"]
+    facts = {
+        "name": name,
+        "space": space["space_id"],
+        "method": space["method"],
+        "items": index["rows"],
+        "index": index["kind"],
+        "recall@10": round(index["recall"], 4),
+        "split": "",
+        "rsum": "not assessed",
+        "rsum_raw": "",
+    }
+    try:
+        metrics = read_json(Path(space["path"]) / "metrics.json")
+    except (OSError, StorageError):
+        return facts
+    return facts | {
+        "split": metrics["split"],
+        "rsum": round(metrics["rsum"], 1),
+        "rsum_raw": round(metrics["rsum_raw"], 1),
+    }

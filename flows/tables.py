@@ -1,0 +1,182 @@
+"""What the commands print: tables a person reads at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.summaries import score_rows, stage_table
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from flows.doctor import Check
+    from tasks.refs import Ingested
+    from tasks.search import Answer
+
+_SHOWN = ("hit_rate@1", "hit_rate@5", "hit_rate@10", "MRR", "nDCG@10", "mAP@R", "median_rank")
+_MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
+
+
+def console_for() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def show_metrics(metrics: dict[str, Any]) -> None:
+    """The table of results: both directions with intervals, chance and the shuffled control."""
+    console = console_for()
+    low, high = metrics["rsum_interval"]
+    drawn = " (drawn here, by group and seed)" if metrics["split_drawn"] else ""
+    console.print(
+        f"\n[bold]{metrics['name']}[/]: rsum [bold]{metrics['rsum']:.1f}[/] "
+        f"({metrics['confidence']:.0%} interval {low:.1f} to {high:.1f}), "
+        f"{metrics['rsum_raw']:.1f} without the hubness correction",
+        highlight=False,
+    )
+    console.print(
+        f"split {metrics['split']}{drawn}; {metrics['method']} on {metrics['training_pairs']:,} training pairs, "
+        f"width {metrics['dim']}, space {metrics['space']}",
+        highlight=False,
+    )
+    table = Table()
+    for name in ("direction", "metric", "value", "interval", "uncorrected", "chance", "shuffled"):
+        table.add_column(name, justify="left" if name in ("direction", "metric") else "right")
+    last = ""
+    for row in score_rows(metrics):
+        if row["metric"] not in _SHOWN:
+            continue
+        report = metrics["directions"][row["direction"].replace("→", "_to_")]
+        label = f"{row['direction']} ({report['queries']:,} in {report['gallery']:,})"
+        if last not in ("", label):
+            table.add_section()
+        interval = "" if row["low"] is None else f"{row['low']:.3f} – {row['high']:.3f}"
+        number = "{:.1f}" if row["metric"] == "median_rank" else "{:.3f}"
+        table.add_row(
+            label if label != last else "",
+            row["metric"],
+            number.format(row["value"]),
+            interval,
+            number.format(row["raw"]),
+            "" if row["chance"] is None else f"{row['chance']:.4f}",
+            "" if row["shuffled"] is None else f"{row['shuffled']:.4f}",
+        )
+        last = label
+    console.print(table)
+    calm = all(report["control"]["at_chance"] for report in metrics["directions"].values())
+    console.print(
+        "shuffled control: "
+        + (
+            "inside the 99% interval of chance"
+            if calm
+            else "[red]OUTSIDE the 99% interval of chance: do not trust this table[/]"
+        )
+    )
+    skew = ", ".join(
+        f"{name.replace('_to_', '→')} {report['hubness']['raw_skew_N10']:.2f} → {report['hubness']['corrected_skew_N10']:.2f}"
+        for name, report in metrics["directions"].items()
+    )
+    console.print(
+        f"hubness (skew of N10, before → after correction): {skew}; modality gap {metrics['modality_gap']:.2f}",
+        highlight=False,
+    )
+    ann = metrics["ann"]
+    console.print(
+        f"index {ann['kind']} over {ann['rows']:,} items: recall@10 {ann['recall']:.3f} (target {ann['target']:.2f})",
+        highlight=False,
+    )
+    bad = {code: n for counts in metrics["quarantined"].values() for code, n in counts.items()}
+    console.print(
+        f"quarantined: {sum(bad.values())}" + (f" ({', '.join(f'{c} {n}' for c, n in bad.items())})" if bad else ""),
+        highlight=False,
+    )
+    leaks = metrics["leaks"]
+    if leaks["media"] or leaks["texts"]:
+        console.print(
+            f"[yellow]on both sides of a split: {leaks['media']} media, {leaks['texts']} texts[/]", highlight=False
+        )
+    for note in metrics["seen"]:
+        console.print(f"note: an encoder was {note}", highlight=False)
+
+
+def show_next(settings: Settings, metrics: dict[str, Any]) -> None:
+    """Where everything lies and what to type next."""
+    console = console_for()
+    console.print(f"\nworkspace: {settings.workspace}", highlight=False, soft_wrap=True)
+    console.print(f"space, card and metrics.json: {settings.workspace / 'spaces'}", highlight=False, soft_wrap=True)
+    console.print(
+        'next: modalign search "a dog in the snow" --to image -k 5 · modalign status · modalign --help', highlight=False
+    )
+
+
+def show_ingest(done: Ingested) -> None:
+    """Counts of an ingest and where the time went."""
+    console = console_for()
+    splits = ", ".join(f"{name} {count:,}" for name, count in done.groups.splits.items())
+    console.print(
+        f"{done.collection}: {done.rows:,} rows, {done.groups.groups:,} groups; items by split: {splits}; quarantined {done.quarantined}",
+        highlight=False,
+    )
+    rows = stage_table(done)
+    if not rows:
+        console.print("nothing was pending: no shard was encoded")
+        return
+    table = Table()
+    for name in ("encoder", "encoded", "read s", "encode s", "write s", "wall s", "items/s"):
+        table.add_column(name, justify="left" if name == "encoder" else "right")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    console.print(table)
+
+
+def show_answer(answer: Answer) -> None:
+    """Hits, best first."""
+    console = console_for()
+    console.print(f"{answer.query!r} → {answer.target} in {answer.space} ({answer.mode})", highlight=False)
+    for note in answer.notes:
+        console.print(f"[yellow]{note}[/]")
+    if not answer.hits:
+        console.print("no hit; try other words, or --mode vector")
+        return
+    table = Table()
+    for name in ("#", "score", "cosine", "item", "words"):
+        table.add_column(name, justify="right" if name in ("#", "score", "cosine") else "left", overflow="fold")
+    for number, hit in enumerate(answer.hits, 1):
+        cosine = "" if hit.similarity is None else f"{hit.similarity:.3f}"
+        sign = str(hit.attributes.get("emoji", ""))
+        item = " ".join(part for part in (sign, hit.uri or hit.modality) if part)
+        table.add_row(str(number), f"{hit.score:.3f}", cosine, item, hit.text[:80])
+    console.print(table)
+
+
+def show_status(facts: dict[str, Any]) -> None:
+    """Collections, embeddings and spaces of a workspace."""
+    console = console_for()
+    console.print(f"workspace {facts['workspace']} ({facts['bytes'] / 1e6:,.0f} MB)", highlight=False, soft_wrap=True)
+    for title, key in (("collections", "collections"), ("embeddings", "embeddings"), ("spaces", "spaces")):
+        rows: Sequence[dict[str, Any]] = facts[key]
+        if not rows:
+            console.print(f"no {title} yet: modalign demo, or modalign run SOURCE")
+            continue
+        table = Table(title=title, title_justify="left")
+        for name in rows[0]:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row.values()))
+        console.print(table)
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """What doctor found, one line a check."""
+    table = Table(show_header=False, box=None)
+    for check in checks:
+        table.add_row(_MARKS[check.level], check.name, check.text)
+    console_for().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {count:,}" for name, count in value.items()) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,165 @@
+"""``hf:org/name@revision`` and ``local:folder`` → spec, read from config.json alone: no torch, no transformers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import parse_qsl
+
+from tasks.encoders.bert_graph import MODEL_TYPES
+from tasks.encoders.protocol import EncoderError, EncoderSpec, Pooling
+
+_MOVING = {"main", "master", "head", "latest"}
+_CNNS = {"resnet", "regnet", "efficientnet", "mobilenet_v1", "mobilenet_v2", "bit"}  # pooled, non-negative activations
+_POOLED = _CNNS | {"convnext", "convnextv2"}  # image models without a [CLS] token
+_SHIFTED = {"mpnet", "roberta", "xlm-roberta", "camembert"}  # number their positions after the padding id
+_LONGEST = 512
+_TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
+
+
+def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
+    """The spec of an AutoModel on the hub or in a folder.
+
+    After ``?`` may stand ``pooling=`` (texts: mean, cls; images: cls, mean, pooler, avg), ``modality=`` and ``licence=``.
+    Raises `EncoderError` for a missing or moving revision, an unknown option, a folder that holds no such model.
+    """
+    kind, _, rest = name.partition(":")
+    place, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := options.keys() - {"pooling", "modality", "licence"}:
+        raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", "use pooling=, modality=, licence=")
+    if kind == "hf":
+        source = _pinned(name, place)
+        revision, config = source, _read(name, hub_file(source, "config.json"))
+    else:
+        folder = Path(place).expanduser().absolute()
+        if not (folder / "config.json").is_file():
+            raise EncoderError(
+                f"{name}: there is no config.json in {folder}", "save the model with save_pretrained there"
+            )
+        source, config = str(folder), _read(name, folder / "config.json")
+        revision = _content(name, folder)
+    wanted = options.get("modality") or _modality(config)
+    if modality is not None and "modality" not in options and wanted != modality:
+        raise EncoderError(f"{name} encodes {wanted}, not {modality}", f"name an encoder for {modality}")
+    if wanted not in ("text", "image"):
+        raise EncoderError(f"{name}: modality {wanted!r} is not known here", "use modality=text or modality=image")
+    return _spec(name, source, revision, config, wanted, options)
+
+
+def _spec(
+    name: str, source: str, revision: str, config: dict[str, Any], modality: str, options: dict[str, str]
+) -> EncoderSpec:
+    model_type = str(config.get("model_type", ""))
+    pooling = _pooling(name, options.get("pooling"), modality, model_type)
+    graph = modality == "text" and model_type in MODEL_TYPES and config.get("hidden_act", "gelu") == "gelu"
+    return EncoderSpec(
+        name=name,
+        modality=modality,
+        dim=_dim(name, config),
+        revision=revision,
+        licence=options.get("licence", "see its model card"),
+        loader="tasks.encoders.sentence:load" if graph else f"tasks.encoders.automodel:load_{modality}",
+        pooling=pooling,
+        source=source,
+        cnn_activations=model_type in _CNNS,
+        seen="not known here: see its model card",
+        max_tokens=_max_tokens(config) if modality == "text" else None,
+    )
+
+
+def _pinned(name: str, place: str) -> str:
+    repository, _, revision = place.partition("@")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
+        raise EncoderError(f"{name} names no repository", "write hf:org/name@revision")
+    if not revision:
+        raise EncoderError(f"{name} has no revision", "pin one: hf:org/name@<commit>, from its page's history")
+    if revision.lower() in _MOVING or revision.startswith("refs/"):
+        raise EncoderError(f"{name}: the revision {revision} moves, so results would too", "pin a commit")
+    return f"{repository}@{revision}"
+
+
+def hub_file(source: str, file: str) -> Path:
+    """A file of ``org/name@revision``: from the hub's cache on disk, else fetched. Raises `EncoderError`."""
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    repository, _, revision = source.partition("@")
+    cached = try_to_load_from_cache(repository, file, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision))
+    except Exception as error:  # the hub's client raises a dozen kinds; all mean the same to the user
+        cause = type(error).__name__
+        mend = "check the name, the revision and the network, or save the model to disk and use local:folder"
+        raise EncoderError(f"hf:{source}: {file} cannot be fetched ({cause})", mend) from error
+
+
+def _read(name: str, path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{name}: {path} cannot be read ({error})", "save the model again") from error
+    if not isinstance(config, dict):
+        raise EncoderError(f"{name}: {path} holds no object", "save the model again")
+    return config
+
+
+def _content(name: str, folder: Path) -> str:
+    """Identity of a folder: its weights, configuration and tokenizer. A moved folder keeps it."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise EncoderError(f"{name}: there are no .safetensors weights in {folder}", "save with safe serialisation")
+    others = [folder / file for file in _TOKEN_FILES if (folder / file).is_file()]
+    total = hashlib.blake2b(digest_size=20)
+    for path in (*others, *weights):
+        found = path.stat()
+        total.update(f"{path.name}:{_digest(str(path), found.st_size, found.st_mtime_ns)}\n".encode())
+    return f"content:{total.hexdigest()}"
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, size: int, changed: int) -> str:  # size and time are the key of the cache
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _modality(config: dict[str, Any]) -> str:
+    if "vision_config" in config or "text_config" in config or "audio_config" in config:
+        return "several"
+    if "num_channels" in config or "image_size" in config:
+        return "image"
+    return "text" if "vocab_size" in config else "unknown"
+
+
+def _pooling(name: str, asked: str | None, modality: str, model_type: str) -> Pooling:
+    if asked is None:
+        if modality == "text":
+            return "mean"
+        return "pooler" if model_type in _POOLED else "cls"
+    allowed = ("mean", "cls") if modality == "text" else get_args(Pooling)
+    for one in get_args(Pooling):
+        if one == asked and one in allowed:
+            chosen: Pooling = one
+            return chosen
+    raise EncoderError(f"{name}: pooling {asked!r} does not fit {modality}", f"use one of {', '.join(allowed)}")
+
+
+def _dim(name: str, config: dict[str, Any]) -> int:
+    for key in ("hidden_size", "dim", "d_model", "hidden_dim"):
+        if isinstance(config.get(key), int):
+            return int(config[key])
+    if isinstance(config.get("hidden_sizes"), list) and config["hidden_sizes"]:
+        return int(config["hidden_sizes"][-1])
+    raise EncoderError(f"{name}: its config.json does not say how wide its vectors are", "use another model")
+
+
+def _max_tokens(config: dict[str, Any]) -> int:
+    longest = int(config.get("max_position_embeddings") or _LONGEST)
+    if config.get("model_type") in _SHIFTED:
+        longest -= int(config.get("pad_token_id") or 1) + 1
+    return min(longest, _LONGEST)

@@ -1,0 +1,57 @@
+"""torchvision classifiers without their last layer. Weights come from torch's cache on disk, or its download site."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tasks.encoders.image_encoder import ImageEncoder, load_image_encoder
+from tasks.encoders.pictures import ResizeCrop
+from tasks.encoders.protocol import EncoderError, EncoderSpec, Runtime
+from tasks.encoders.torchvision_names import WEIGHTS
+
+
+def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path, threads: int) -> ImageEncoder:
+    """The encoder on its runtime; on OpenVINO it is converted once and kept in `models_dir/<fingerprint>`."""
+    weights = spec.name.removeprefix("torchvision:")
+    _, shorter, side, filter_ = WEIGHTS[weights]
+    prepare = ResizeCrop(side, side, shorter, filter_)
+    module = partial(penultimate_module, weights)
+    return load_image_encoder(spec, runtime, fingerprint, models_dir, threads, prepare=prepare, module=module)
+
+
+def penultimate_module(weights: str) -> Any:
+    """A torch module: pixels `(n, side, side, 3)` uint8 → the input of the last linear layer, `(n, dim)`."""
+    import torch
+    from torchvision import models
+
+    chosen = models.get_weight(weights)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        net = models.get_model(weights.partition("_Weights")[0].lower(), weights=None)
+        net.load_state_dict(state)
+    except (OSError, RuntimeError) as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        file = chosen.url.rpartition("/")[2]
+        mend = f"check the network, or put {file} into the folder checkpoints of torch.hub.get_dir()"
+        raise EncoderError(f"torchvision:{weights} cannot be loaded ({cause})", mend) from error
+    last = [name for name, layer in net.named_modules() if isinstance(layer, torch.nn.Linear)][-1]
+    net.set_submodule(last, torch.nn.Identity())
+    preset = chosen.transforms()
+
+    class Penultimate(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            mean = torch.tensor(preset.mean, device=pixels.device).view(1, 3, 1, 1)
+            std = torch.tensor(preset.std, device=pixels.device).view(1, 3, 1, 1)
+            x = (pixels.permute(0, 3, 1, 2).float() / 255.0 - mean) / std
+            return torch.as_tensor(self.net(x.to(next(self.net.parameters()).dtype)).float().flatten(1))
+
+    return Penultimate().eval()
