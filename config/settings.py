@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -36,7 +37,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the name is pydantic-settings' own
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments first, then the environment, `.env`, and the file."""
         return init_settings, env_settings, dotenv_settings, _SettingsTable(settings_cls, Path(CONFIG_FILE))
@@ -45,6 +46,6 @@ class Settings(BaseSettings):
 class _SettingsTable(TomlConfigSettingsSource):
     """The table [settings] of modalign.toml; its other tables are params."""
 
-    def _read_file(self, file_path: Path) -> dict[str, object]:
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
         table = super()._read_file(file_path).get("settings", {})
         return dict(table)

@@ -1,4 +1,4 @@
-"""Fit a space on collections that are ingested already: nothing is scanned, what is pending is an error."""
+"""Fit a space on collections that are ingested already: nothing is scanned, an item without a vector is left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from config.params import PipelineParams
 from flows.align_spaces import align_spaces
 from flows.context import here
 from storage import catalog
+from storage.workspace import Workspace
 from tasks.encode import spec_of, table_of
 from tasks.grouping import group_collection
 from tasks.refs import Aligned, EncoderRef, Ingested
@@ -32,20 +33,21 @@ def align_collections(params: PipelineParams, names: tuple[str, ...], space: str
             raise UserError(
                 f"nothing is encoded with {one.encoder}", "run `modalign ingest SOURCE` with this profile first"
             )
-    read = params.preprocess
-    ingested = tuple(
-        Ingested(
-            collection=name,
-            content=(
-                groups := group_collection(workspace.store, name, seed=read.split_seed, share=read.heldout_share)
-            ).digest,
-            encoded=encoded,
-            rows=0,
-            groups=groups,
-            quarantined=catalog.count_quarantined(workspace.store, name),
-            stages=(),
-            seconds=0.0,
-        )
-        for name in chosen
-    )
+    ingested = tuple(_ingested(workspace, name, encoded, params) for name in chosen)
     return align_spaces(params, ingested, space or "+".join(chosen))
+
+
+def _ingested(workspace: Workspace, name: str, encoded: tuple[EncoderRef, ...], params: PipelineParams) -> Ingested:
+    """The reference that an ingest of the collection gave, made anew from the tables."""
+    read = params.preprocess
+    groups = group_collection(workspace.store, name, seed=read.split_seed, share=read.heldout_share)
+    return Ingested(
+        collection=name,
+        content=groups.digest,
+        encoded=encoded,
+        rows=0,
+        groups=groups,
+        quarantined=catalog.count_quarantined(workspace.store, name),
+        stages=(),
+        seconds=0.0,
+    )

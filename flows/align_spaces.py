@@ -10,7 +10,7 @@ from tasks.align import fit
 from tasks.index import index_space, publish_space
 from tasks.mine import mine_pairs
 from tasks.project import project_items
-from tasks.refs import Aligned, Ingested, SpaceRef
+from tasks.refs import Aligned, GroupReport, IndexRef, Ingested, Projected, SpaceRef
 
 
 @flow(name="align spaces", flow_run_name="align {name}", persist_result=False)
@@ -19,7 +19,8 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
     _, workspace = here()
     refresh = params.refresh_cache
     collections = tuple(one.collection for one in ingested)
-    content = "+".join(one.content for one in ingested)
+    groups = GroupReport.joined([one.groups for one in ingested])
+    content = groups.digest
     encoded = ingested[0].encoded
 
     def fitted(mined: str) -> SpaceRef:
@@ -35,15 +36,13 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
         mined = pairs.mined
         if params.mine.train and pairs.mined:
             space = fitted(pairs.digest)
-    projected = cached(
+    projected: Projected = cached(
         project_items, workspace, space, collections, content, encoded,
         valid=lambda done: workspace.store.count(done.table) == done.rows, refresh=refresh,
     )  # fmt: skip
-    index = cached(
+    index: IndexRef = cached(
         index_space, workspace, space, projected, params.index,
         valid=lambda done: done.version <= workspace.store.version(done.table), refresh=refresh,
     )  # fmt: skip
-    publish_space(workspace, space, index)
-    return Aligned(
-        space=space, index=index, collections=collections, encoded=encoded, groups=ingested[0].groups, mined=mined
-    )
+    aligned = Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=groups, mined=mined)
+    return publish_space(workspace, aligned)

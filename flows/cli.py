@@ -1,4 +1,4 @@
-"""The command line `modalign`. Each command is thin: read the options, start a flow or ask the query core, show the answer."""
+"""The command line `modalign`. A command is thin: it reads the options, starts a flow or asks the query core, shows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cyclopts import App, Group, Parameter
 if TYPE_CHECKING:
     from config.params import PipelineParams
     from config.settings import Settings
+    from tasks.refs import Outcome
 
 _COMMON = Group("Common options", sort_key=9)
 
@@ -64,20 +65,20 @@ def demo(*, common: Common = _DEFAULT) -> None:
 
     Needs no account, no server and no download. Examples: `modalign demo` · `modalign demo -w /tmp/try`
     """
-    metrics = _run("demo:openmoji", None, common, profile="demo")
-    if common.json:
-        _print({"metrics": metrics})
+    outcome = _run("demo:openmoji", None, common, profile="demo")
+    if outcome is None:
         return
     from flows.showcase import show_demo
 
-    show_demo(_settings(common), metrics)
+    show_demo(_settings(common), outcome)
 
 
 @app.command
 def run(source: str, /, *, collection: str | None = None, refresh: bool = False, common: Common = _DEFAULT) -> None:
     """Run the whole pipeline on SOURCE: a folder, a table (CSV, Parquet, JSON lines) or demo:openmoji.
 
-    Examples: `modalign run photos` · `modalign run photos --profile best --json` · `modalign run pairs.csv --set align.method=ridge`
+    Examples: `modalign run photos` · `modalign run photos --profile best --json` ·
+    `modalign run pairs.csv --set align.method=ridge`
 
     Parameters
     ----------
@@ -88,14 +89,14 @@ def run(source: str, /, *, collection: str | None = None, refresh: bool = False,
     refresh
         Compute everything anew, whatever the cache holds.
     """
-    metrics = _run(source, collection, common, refresh=refresh)
-    if common.json:
-        _print({"metrics": metrics})
+    outcome = _run(source, collection, common, refresh=refresh)
+    if outcome is None:
         return
-    from flows.tables import show_metrics, show_next
+    from flows.tables import show_ingest, show_metrics, show_next
 
-    show_metrics(metrics)
-    show_next(_settings(common), metrics)
+    show_ingest(outcome.ingested)
+    show_metrics(outcome.score.metrics)
+    show_next(_settings(common))
 
 
 @app.command
@@ -145,26 +146,25 @@ def align(*, collections: str | None = None, name: str | None = None, common: Co
 
 
 @app.command
-def evaluate(*, collections: str | None = None, split: str | None = None, common: Common = _DEFAULT) -> None:
-    """Measure a space on the groups it has not seen.
+def evaluate(*, space: str | None = None, split: str | None = None, common: Common = _DEFAULT) -> None:
+    """Measure a published space on the groups it has not seen.
 
-    Examples: `modalign evaluate` · `modalign evaluate --split val --json`
+    Examples: `modalign evaluate` · `modalign evaluate --space photos --split val --json`
 
     Parameters
     ----------
-    collections
-        Names separated by commas; without them the one that was ingested last.
+    space
+        Name of the space; without it the one published last.
     split
         test, val or heldout; without it the first of these that is there.
     """
     params, settings = _params(None, None, common)
-    if split is not None:
-        params = params.model_copy(update={"assess": params.assess.model_copy(update={"split": split})})
     with _session(settings, common):
-        from flows.align_collections import align_collections
         from flows.assess import assess
+        from flows.context import in_force
 
-        metrics = assess(params, align_collections(params, _names(collections), None)).metrics
+        measure = params.assess if split is None else params.assess.model_copy(update={"split": split})
+        metrics = assess(measure, in_force(space), params.refresh_cache).metrics
     if common.json:
         _print({"metrics": metrics})
         return
@@ -179,7 +179,7 @@ def search(
     /,
     *,
     file: Path | None = None,
-    to: str = "image",
+    to: str | None = None,
     k: Annotated[int, Parameter(alias="-k")] = 10,
     space: str | None = None,
     mode: Literal["auto", "vector", "text", "hybrid"] = "auto",
@@ -187,7 +187,8 @@ def search(
 ) -> None:
     """Search a space with a TEXT or a file.
 
-    Examples: `modalign search "something to eat" --to image -k 5` · `modalign search --file dog.png --to text` · `modalign search 猫`
+    Examples: `modalign search "something to eat" --to image -k 5` · `modalign search --file dog.png --to text` ·
+    `modalign search 猫`
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ def search(
     file
         A media file to search with.
     to
-        Modality of the hits: image, text, …
+        Modality of the hits: image, text, …; without it the first one that is not the query's own.
     k
         Number of hits.
     space
@@ -286,12 +287,21 @@ def main() -> None:
 
 def _run(
     source: str, collection: str | None, common: Common, *, profile: str | None = None, refresh: bool = False
-) -> dict[str, Any]:
+) -> Outcome | None:
+    """Run the pipeline; with --json print its result, and give nothing more to show."""
     params, settings = _params(source, collection, common, profile=profile, refresh=refresh)
     with _session(settings, common):
         from flows.pipeline import pipeline
 
-        return dict(pipeline(params).metrics)
+        outcome = pipeline(params)
+    if not common.json:
+        return outcome
+    from flows.summaries import stage_table
+
+    done = outcome.ingested
+    told = done.model_dump(mode="json", include={"collection", "rows", "quarantined", "seconds"})
+    _print({"metrics": outcome.score.metrics, "ingest": told | {"stages": stage_table(done)}})
+    return None
 
 
 def _settings(common: Common) -> Settings:

@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 
 from config.errors import UserError
 from config.settings import Settings
+from storage.errors import StorageError
+from storage.spaces import published
 from storage.workspace import Workspace
+from tasks.refs import Aligned
 
 R = TypeVar("R")
 
@@ -22,6 +25,15 @@ def here() -> tuple[Settings, Workspace]:
     except OSError as error:
         raise UserError(f"the workspace {workspace.root} cannot be made ({error.strerror})", "choose another") from None
     return settings, workspace
+
+
+def in_force(space: str | None) -> Aligned:
+    """What is published under the name `space`, or the newest of all. Raises `UserError` when there is none."""
+    _, workspace = here()
+    try:
+        return Aligned.model_validate(published(workspace.store, space)[1])
+    except StorageError as error:
+        raise UserError(error.message, error.mend) from None
 
 
 def cached(task: Any, *args: Any, valid: Callable[[R], bool], refresh: bool = False, **kwargs: Any) -> R:

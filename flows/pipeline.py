@@ -8,15 +8,15 @@ from config.params import PipelineParams
 from flows.align_spaces import align_spaces
 from flows.assess import assess
 from flows.ingest import ingest
-from tasks.refs import ScoreRef
+from tasks.refs import Outcome
 
 
 @flow(name="pipeline", flow_run_name="pipeline {params.source}", persist_result=False)
-def pipeline(params: PipelineParams) -> ScoreRef:
+def pipeline(params: PipelineParams) -> Outcome:
     """From a folder of media to a searchable joint space and an honest table of how well it ranks.
 
-    A plain function too: `from flows.pipeline import pipeline; pipeline(PipelineParams(source="photos"))`.
+    A plain function too: `pipeline(PipelineParams(source="photos")).score.metrics["rsum"]`.
     """
     ingested = ingest(params)
     aligned = align_spaces(params, (ingested,), ingested.collection)
-    return assess(params, aligned)
+    return Outcome(ingested=ingested, aligned=aligned, score=assess(params.assess, aligned, params.refresh_cache))

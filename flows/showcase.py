@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from config.settings import Settings
-from flows.tables import console_for, show_metrics, show_next
+from flows.tables import console_for, show_ingest, show_metrics, show_next
 from storage.workspace import Workspace
+from tasks.refs import Outcome
 from tasks.search import Searcher
 
 QUERIES = ("something to eat", "an angry face", "a vehicle with two wheels", "weather with lightning", "猫")
 PICTURE = "1F34E.svg"  # a red apple
 
 
-def show_demo(settings: Settings, metrics: dict[str, Any]) -> None:
+def show_demo(settings: Settings, outcome: Outcome) -> None:
     """Print the results, text → image, a Chinese word through full text, and image → text."""
+    metrics = outcome.score.metrics
+    show_ingest(outcome.ingested)
     show_metrics(metrics)
     console = console_for()
     searcher = Searcher(Workspace(root=settings.workspace, tables_uri=settings.tables_uri), metrics["name"])
@@ -29,8 +31,8 @@ def show_demo(settings: Settings, metrics: dict[str, Any]) -> None:
     answer = searcher.by_file(Path(DemoSource().root) / PICTURE, target="text", k=5)
     found = "  ·  ".join(_name(hit.text) for hit in answer.hits)
     console.print(f"  picture {PICTURE} 🍎 → text: {found}", highlight=False)
-    show_next(settings, metrics)
+    show_next(settings)
 
 
 def _name(words: str) -> str:
-    return words.split(" · ")[0].split(", ")[0]
+    return words.partition(" · ")[0].partition(", ")[0]

@@ -22,8 +22,7 @@ def ingest_summary(done: Ingested) -> None:
         "| encoder | encoded | read s | encode s | write s | wall s | items/s |",
         "|---|---|---|---|---|---|---|",
     ]
-    for stage in stage_table(done):
-        lines.append("| " + " | ".join(str(value) for value in stage.values()) + " |")
+    lines += ["| " + " | ".join(str(value) for value in stage.values()) + " |" for stage in stage_table(done)]
     if not done.stages:
         lines.append("| nothing was pending | 0 | | | | | |")
     create_markdown_artifact("\n".join(lines), key=_key("ingest", done.collection), description="Where the time went")

@@ -21,6 +21,7 @@ _MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wr
 
 
 def console_for() -> Console:
+    """A console as wide as the terminal, or 120 columns where the output is none."""
     console = Console()
     return console if console.is_terminal else Console(width=120)
 
@@ -74,12 +75,12 @@ def show_metrics(metrics: dict[str, Any]) -> None:
             else "[red]OUTSIDE the 99% interval of chance: do not trust this table[/]"
         )
     )
-    skew = ", ".join(
-        f"{name.replace('_to_', '→')} {report['hubness']['raw_skew_N10']:.2f} → {report['hubness']['corrected_skew_N10']:.2f}"
-        for name, report in metrics["directions"].items()
+    skews = ", ".join(
+        f"{name.replace('_to_', '→')} {skew['raw_skew_N10']:.2f} → {skew['corrected_skew_N10']:.2f}"
+        for name, skew in ((name, report["hubness"]) for name, report in metrics["directions"].items())
     )
     console.print(
-        f"hubness (skew of N10, before → after correction): {skew}; modality gap {metrics['modality_gap']:.2f}",
+        f"hubness (skew of N10, before → after correction): {skews}; modality gap {metrics['modality_gap']:.2f}",
         highlight=False,
     )
     ann = metrics["ann"]
@@ -101,7 +102,7 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         console.print(f"note: an encoder was {note}", highlight=False)
 
 
-def show_next(settings: Settings, metrics: dict[str, Any]) -> None:
+def show_next(settings: Settings) -> None:
     """Where everything lies and what to type next."""
     console = console_for()
     console.print(f"\nworkspace: {settings.workspace}", highlight=False, soft_wrap=True)
@@ -116,7 +117,8 @@ def show_ingest(done: Ingested) -> None:
     console = console_for()
     splits = ", ".join(f"{name} {count:,}" for name, count in done.groups.splits.items())
     console.print(
-        f"{done.collection}: {done.rows:,} rows, {done.groups.groups:,} groups; items by split: {splits}; quarantined {done.quarantined}",
+        f"{done.collection}: {done.rows:,} rows, {done.groups.groups:,} groups; items by split: {splits}; "
+        f"quarantined {done.quarantined}",
         highlight=False,
     )
     rows = stage_table(done)

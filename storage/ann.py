@@ -1,4 +1,4 @@
-"""Approximate nearest neighbours: build an index by size, measure its recall against exact search, tune until it holds."""
+"""Approximate nearest neighbours: an index chosen by size, its recall measured against exact search and tuned."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def nearest(
     """The `k` nearest rows of each query (n, dim): a table of `columns` and `_distance`, nearest first, a query."""
     if index.kind == "binary" and not exact:
         return [_nearest_bits(table, query, k, index, where, columns) for query in queries]
-    search = table.search([row for row in np.asarray(queries, np.float32)], vector_column_name="vector")
+    search = table.search(list(np.asarray(queries, np.float32)), vector_column_name="vector")
     search = search.distance_type(index.metric)  # a wrong one would pass the index by in silence
     if where is not None:
         search = search.where(where.sql, prefilter=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,15 +29,19 @@ def _column(name: str) -> str:
 
 
 def literal(value: Value) -> str:
-    """A value as SQL.
+    """A value as SQL; infinite numbers and NaN have no such form and raise `ValueError`.
 
     >>> literal("l'été"), literal(True), literal(3)
     ("'l''été'", 'true', '3')
     """
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} cannot be compared with")
+        return repr(float(value))  # of a numpy number, repr would give its type as well
     return "'" + value.replace("'", "''") + "'"
 
 

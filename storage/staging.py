@@ -95,7 +95,7 @@ class Staging:
 def read_staging(
     folder: Path, lo: int, hi: int, *, buckets: int, partitions: int = 16
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records (kind, record) of the buckets `lo` ≤ b < `hi`, in a fixed order that does not depend on the source's."""
+    """The records (kind, record) of the buckets `lo` ≤ b < `hi`, in an order that does not depend on the source's."""
     for part in range(lo * partitions // buckets, (hi - 1) * partitions // buckets + 1):
         path = folder / f"{part:03}.parquet"
         if not path.exists():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,37 +21,47 @@ from storage.filters import Filter, isin
 from storage.schemas import SCHEMA_VERSION, VERSION_KEY, key_of
 
 if TYPE_CHECKING:
-    from lancedb.db import DBConnection
+    from lancedb.db import LanceDBConnection
     from lancedb.table import Table
 
 Array = npt.NDArray[np.float32]
 
 _CHUNK = 2_000  # keys in one IN (…) list
+_OS_ERROR = re.compile(r"os error (\d+)")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+_DAMAGED = ("Not found", "too small", "Invalid range")  # what Lance says of files that are gone or cut short
 
 
 class Store:
     """The tables of one LanceDB database, on disk or on object storage.
 
     Every write goes by the primary key, so that doing it twice, or from two processes at once, changes nothing.
-    Raises `StorageError` for a full or read-only disk, a damaged vector, and a table of a newer program.
+    Raises `StorageError` for a full or read-only disk, a damaged table or vector, rows that do not fit the table, and a
+    table of a newer program; `OSError` for what may pass (a network, a conflict of writers).
     """
 
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri)
 
     @cached_property
-    def _db(self) -> DBConnection:
+    def _db(self) -> LanceDBConnection:
         import lancedb
+        from lancedb.db import LanceDBConnection
 
         with _named(self.uri):
-            return lancedb.connect(self.uri)
+            connection = lancedb.connect(self.uri)
+        if not isinstance(connection, LanceDBConnection):
+            raise StorageError(f"{self.uri} is no LanceDB folder", "give a folder or the URI of an object store")
+        return connection
 
     def names(self) -> list[str]:
         """Names of all tables, sorted."""
         found: list[str] = []
         page: str | None = None
         while True:
-            answer = self._db.list_tables(page_token=page)
+            with _named(self.uri):
+                answer = self._db.list_tables(page_token=page)
             found += answer.tables
             page = answer.page_token
             if not page:
@@ -56,29 +69,72 @@ class Store:
 
     def exists(self, name: str) -> bool:
         """Whether the table `name` is there."""
-        return name in self.names()
+        return self._find(name) is not None
 
     def open(self, name: str, version: int | None = None) -> Table:
         """The newest version of a table, or a given one, read-only. Raises `StorageError` when it is not there."""
-        try:
-            table = self._db.open_table(name)
-        except ValueError as error:
-            raise StorageError(f"there is no table {name} in {self.uri}", "run ingest first") from error
-        _check_version(name, table.schema)
+        table = self._find(name)
+        if table is None:
+            raise StorageError(f"there is no table {name} in {self.uri}", "run ingest first")
         if version is not None:
-            table.checkout(version)
+            try:
+                table.checkout(version)
+            except ValueError as error:
+                raise StorageError(f"version {version} of table {name} is gone", "run align again") from error
         return table
 
     def create(self, name: str, schema: pa.Schema) -> Table:
-        """The table `name`, made with `schema` if it is not there yet."""
+        """The table `name`, made with `schema` if it is not there yet; one that is there keeps its own metadata."""
+        table = self._find(name)
+        if table is None:
+            table = self._make(name, schema)
+        if not table.schema.equals(schema, check_metadata=False):
+            raise StorageError(
+                f"table {name} in {self.uri} has other columns than this modalign writes",
+                "use another workspace, or delete the table and run again",
+            )
+        return table
+
+    def _find(self, name: str) -> Table | None:
         with _named(name):
-            table = self._db.create_table(name, schema=schema, exist_ok=True)
+            try:
+                table = self._db.open_table(name)
+            except ValueError:  # no such table, or no such name
+                return None
         _check_version(name, table.schema)
         return table
 
+    def _make(self, name: str, schema: pa.Schema) -> Table:
+        """Make an empty table, on disk beside its place, and move it there in one step.
+
+        When two create a table at once, Lance lets the second overwrite it, with the rows written in between. On object
+        storage that danger stays: there, let one process make the tables first.
+        """
+        import lancedb
+
+        with _named(name):
+            try:
+                if "://" in self.uri:
+                    return self._db.create_table(name, schema=schema, exist_ok=True)
+                Path(self.uri).mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(prefix=".new-", dir=self.uri) as fresh:
+                    lancedb.connect(fresh).create_table(name, schema=schema)
+                    try:
+                        Path(fresh, f"{name}.lance").rename(Path(self.uri, f"{name}.lance"))
+                    except OSError as error:
+                        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                            raise
+                table = self._find(name)  # this one, or that of a faster process
+                if table is None:  # what a kill left of a table is in the way
+                    table = self._db.create_table(name, schema=schema, exist_ok=True)
+                return table
+            except ValueError as error:
+                raise StorageError(f"table {name} cannot be made ({error})", "give it another name") from error
+
     def drop(self, name: str) -> None:
         """Delete a table; nothing happens if it is not there."""
-        self._db.drop_table(name, ignore_missing=True)
+        with _named(name):
+            self._db.drop_table(name, ignore_missing=True)
 
     def version(self, name: str) -> int:
         """Number of the newest version of a table."""
@@ -90,17 +146,17 @@ class Store:
 
     def count(self, name: str, where: Filter | None = None) -> int:
         """Number of rows that satisfy `where`; 0 if there is no such table."""
-        if not self.exists(name):
-            return 0
-        return int(self.open(name).count_rows(where.sql if where else None))
+        table = self._find(name)
+        return int(table.count_rows(where.sql if where else None)) if table is not None else 0
 
     def upsert(self, name: str, schema: pa.Schema, rows: pa.Table | Sequence[dict[str, Any]]) -> int:
         """Insert `rows`, replacing those whose key is there already; give the number of rows written.
 
-        `rows` may hold a part of the columns when all their keys exist already: the other columns stay as they are.
+        An Arrow table may hold a part of the columns: then only rows that are there already are written, and their
+        other columns stay as they are. A dict is a whole row; what it lacks is null. Of rows with one key the last wins.
         """
         table = self.create(name, schema)
-        data = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema)
+        data = _fit(name, schema, rows)
         if data.num_rows == 0:
             return 0
         check_vectors(name, data)
@@ -108,21 +164,23 @@ class Store:
         if data.num_columns == len(schema):
             merge = merge.when_not_matched_insert_all()
         with _named(name):
-            merge.execute(data)
-        return int(data.num_rows)
+            done = merge.execute(data)
+        return int(done.num_inserted_rows + done.num_updated_rows)
 
     def delete(self, name: str, where: Filter) -> int:
         """Delete the rows that satisfy `where`; give their number."""
-        if not self.exists(name):
+        table = self._find(name)
+        if table is None:
             return 0
         with _named(name):
-            return int(self.open(name).delete(where.sql).num_deleted_rows)
+            return int(table.delete(where.sql).num_deleted_rows)  # type: ignore[attr-defined]  # the stub lacks it
 
     def delete_keys(self, name: str, keys: Sequence[str]) -> int:
         """Delete rows by key; give their number."""
-        if not keys or not self.exists(name):
+        table = self._find(name) if keys else None
+        if table is None:
             return 0
-        key = key_of(self.open(name).schema)
+        key = key_of(table.schema)
         return sum(self.delete(name, isin(key, keys[i : i + _CHUNK])) for i in range(0, len(keys), _CHUNK))
 
     def stream(
@@ -134,7 +192,8 @@ class Store:
         query = self.open(name, version).search()
         if where is not None:
             query = query.where(where.sql)
-        yield from query.select(list(columns)).to_batches()
+        with _named(name):
+            yield from query.select(list(columns)).to_batches()
 
     def read(
         self, name: str, columns: Sequence[str], where: Filter | None = None, *, version: int | None = None
@@ -142,8 +201,9 @@ class Store:
         """Rows as one Arrow table: for what is known to fit in memory (a shard, a few columns)."""
         batches = list(self.stream(name, columns, where, version=version))
         if not batches:
-            schema = self.open(name).schema if self.exists(name) else None
-            return pa.table({c: pa.array([], schema.field(c).type if schema else pa.string()) for c in columns})
+            table = self._find(name)
+            types = {c: pa.string() if table is None else table.schema.field(c).type for c in columns}
+            return pa.table({c: pa.array([], kind) for c, kind in types.items()})
         return pa.Table.from_batches(batches)
 
     def strings(self, name: str, column: str, where: Filter | None = None) -> list[str]:
@@ -152,9 +212,10 @@ class Store:
 
     def missing(self, name: str, keys: Sequence[str]) -> list[str]:
         """The anti-join: those of `keys` that the table does not hold, in the order given."""
-        if not keys or not self.exists(name):
+        table = self._find(name) if keys else None
+        if table is None:
             return list(keys)
-        key = key_of(self.open(name).schema)
+        key = key_of(table.schema)
         where = Filter(f"`{key}` >= '{min(keys)}' AND `{key}` <= '{max(keys)}'") if _plain(keys) else None
         known = set(self.strings(name, key, where))
         return [value for value in keys if value not in known]
@@ -208,7 +269,8 @@ def check_vectors(name: str, data: pa.Table) -> None:
     if "vector" not in data.column_names:
         return
     values = matrix(data["vector"].combine_chunks())
-    norms = np.linalg.norm(values, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(values, axis=1)
     bad = np.flatnonzero(~(np.abs(norms - 1.0) <= 1e-3))
     if len(bad):
         row = int(bad[0])
@@ -216,6 +278,22 @@ def check_vectors(name: str, data: pa.Table) -> None:
             f"{len(bad)} vectors for {name} are not finite or not of unit length (row {row} has norm {norms[row]:.4g})",
             "the encoder or the head gave a broken vector; nothing of this batch was written",
         )
+
+
+def _fit(name: str, schema: pa.Schema, rows: pa.Table | Sequence[dict[str, Any]]) -> pa.Table:
+    """Rows in the types of `schema`, each key once: of two the last, as if they had been written in their order."""
+    try:
+        if not isinstance(rows, pa.Table):
+            if unknown := set().union(*rows) - set(schema.names):
+                raise ValueError(f"no column {', '.join(sorted(unknown))}")
+            rows = pa.Table.from_pylist(list(rows), schema)
+        data = rows.cast(pa.schema([schema.field(column) for column in rows.column_names]))
+        last = {key: place for place, key in enumerate(data[key_of(schema)].to_pylist())}
+    except (KeyError, TypeError, ValueError) as error:  # Arrow's errors are among them
+        raise StorageError(
+            f"rows for {name} do not fit its columns ({error})", "nothing of this batch was written"
+        ) from error
+    return data if len(last) == data.num_rows else data.take(sorted(last.values()))
 
 
 def _plain(keys: Iterable[str]) -> bool:
@@ -233,15 +311,24 @@ def _check_version(name: str, schema: pa.Schema) -> None:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Turn what the disk says into a `StorageError` that names the table; a passing fault stays an `OSError`."""
+    """Turn what the disk says into a `StorageError` that names the table; a passing fault becomes an `OSError`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         text = str(error)
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        said = _OS_ERROR.search(text)  # Lance hands the system's errors on as text
+        code = getattr(error, "errno", None) or (int(said[1]) if said else None)
+        if code in _FULL:
             raise StorageError(f"the disk is full while writing {name}", "free some space and run again") from error
-        if getattr(error, "errno", None) in (errno.EROFS, errno.EACCES) or "Permission denied" in text:
-            raise StorageError(f"{name} cannot be written", "check the rights of the workspace") from error
-        if isinstance(error, RuntimeError) and "IO error" in text:
+        if code in _FORBIDDEN:
+            raise StorageError(
+                f"{name} cannot be written ({os.strerror(code)})", "check the rights of the workspace"
+            ) from error
+        if "LanceError(IO)" in text and any(sign in text for sign in _DAMAGED):
+            raise StorageError(
+                f"table {name} is damaged: a file is gone or cut short",
+                "delete its folder and run again with --refresh",
+            ) from error
+        if "LanceError(IO)" in text or "commit conflict" in text:
             raise OSError(text) from error
         raise

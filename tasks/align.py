@@ -186,12 +186,13 @@ def encoder_facts(encoded: tuple[EncoderRef, ...]) -> dict[str, list[dict[str, A
 
 def card(config: dict[str, Any]) -> str:
     """The space's card: what it is, what made it, what it may be used for."""
+    facts = config["facts"]
+    sources = ", ".join(config["collections"])
     lines = [
         f"# Joint space {config['name']} ({config['space_id']})",
         "",
-        f"Heads by {config['facts']['method']} on {config['facts']['pairs']:,} known pairs of "
-        f"{', '.join(config['collections'])}; width {config['dim']}.",
-        f"Chosen by cross-validation over groups: {config['facts']['chosen'] or 'nothing to choose'}.",
+        f"Heads by {facts['method']} on {facts['pairs']:,} known pairs of {sources}; width {config['dim']}.",
+        f"Chosen by cross-validation over groups: {facts['chosen'] or 'nothing to choose'}.",
         "",
         "| modality | encoder | width | licence | seen in training |",
         "|---|---|---|---|---|",

@@ -19,7 +19,7 @@ from prefect import task
 from config.errors import UserError
 from config.params import PreprocessParams
 from storage import catalog, schemas
-from storage.filters import between, eq
+from storage.filters import between, eq, isin
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
@@ -30,13 +30,13 @@ from tasks.policies import RETRY, by_content
 from tasks.preprocess import limits_of, shards
 from tasks.progress import progress
 from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Shard
-from tasks.sources.item import BUCKETS, bucket_of
+from tasks.sources.item import BUCKETS, bucket_of, content_hash
 from tasks.sources.paths import read_media
 
 _CODE = ("tasks/encode.py", "tasks/encoders", "tasks/media")
-_READ = {"text": 4_096}  # contents in one read batch; texts are sorted by length inside it
-_READ_DEFAULT = 32
-_WRITE = 1_024  # vectors in one write: what a kill can cost
+_FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place, not of the content: tried again
+_WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
+_WRITE_SECONDS = 5.0  # … this time: what a kill can cost
 
 
 def spec_of(encoder: str, modality: str) -> EncoderSpec:
@@ -107,21 +107,28 @@ def encode_shard(
     schema = schemas.embeddings(spec.dim, json.dumps(asdict(spec)), model.fingerprint)
     counts = {"encoded": 0, "quarantined": 0, "truncated": 0}
     faults: list[dict[str, Any]] = []
+    mended: list[str] = []
+    known_faults = {content for content, _ in _quarantined(workspace.store, collection, modality)}
     reader = _Reader(Path(root), modality, limits_of(params))
     label = f"encode {modality}/{slug(spec)} {shard.number}/{shard.of}"
     workspace.store.create(table, schema)
     with progress(label, len(pending)) as advance, _Writer(workspace.store, table, schema, clock) as writer:
-        size = _READ.get(modality, _READ_DEFAULT)
+        size = get(modality).batch
         handles = [pending[i : i + size] for i in range(0, len(pending), size)]
         for batch in encode_overlapped(handles, reader, model, skip=(MediaError,), clock=clock):
-            writer.add([item[0] for item in batch.handles], batch.vectors, batch.truncated)
-            counts["encoded"] += len(batch.handles)
+            done = [item[0] for item in batch.handles]
+            writer.add(done, batch.vectors, batch.truncated)
+            mended += [content for content in done if content in known_faults]
+            counts["encoded"] += len(done)
             counts["truncated"] += int(batch.truncated.sum())
             faults += _faults(batch)
             advance(len(batch.handles) + len(batch.failures))
     counts["quarantined"] = len(faults)
     if faults:
         catalog.add_faults(workspace.store, collection, _stage(modality), faults)
+    if mended:
+        here = eq("collection", collection) & eq("stage", _stage(modality)) & isin("content_hash", mended)
+        workspace.store.delete(schemas.QUARANTINE, here)
     return EncodeReport(
         encoder=encoder,
         modality=modality,
@@ -146,10 +153,23 @@ class _Reader:
         self._medium = get(modality)
 
     def __call__(self, item: Pending) -> Any:
-        _, files, text = item
+        content, files, text = item
         if not files:
             return text
-        return self._medium.decode(read_media(self._root, files[0], self._limits.max_bytes), self._limits)
+        return self._medium.decode(self._bytes(content, files), self._limits)
+
+    def _bytes(self, content: str, files: tuple[str, ...]) -> bytes:
+        """The bytes from the first file that still holds them: one may have changed since it was scanned."""
+        for file in files:
+            try:
+                data = read_media(self._root, file, self._limits.max_bytes)
+            except MediaError as found:
+                error = found
+                continue
+            if content_hash(data) == content:
+                return data
+            error = MediaError("file_changed", "the file changed after it was scanned; run again")
+        raise error
 
 
 class _Writer:
@@ -160,6 +180,7 @@ class _Writer:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._held: list[tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
         self._running: Future[None] | None = None
+        self._sent = time.perf_counter()
 
     def __enter__(self) -> _Writer:
         return self
@@ -167,11 +188,12 @@ class _Writer:
     def add(self, keys: list[str], vectors: npt.NDArray[np.float32], truncated: npt.NDArray[np.bool_]) -> None:
         """Take one encoded batch; write when enough has come together."""
         self._held.append((keys, vectors, truncated))
-        if sum(len(one[0]) for one in self._held) >= _WRITE:
+        late = time.perf_counter() - self._sent > _WRITE_SECONDS
+        if late or sum(len(one[0]) for one in self._held) >= _WRITE_ROWS:
             self._send()
 
     def _send(self) -> None:
-        held, self._held = self._held, []
+        held, self._held, self._sent = self._held, [], time.perf_counter()
         if self._running is not None:
             self._running.result()
         self._running = self._pool.submit(self._write, held)
@@ -221,8 +243,14 @@ def _pending(store: Store, collection: str, modality: str, table: str, shard: Sh
 
 def _unreadable(store: Store, collection: str, modality: str) -> set[str]:
     """Contents that could not be decoded; they are not tried again by themselves."""
+    return {content for content, code in _quarantined(store, collection, modality) if code not in _FLEETING}
+
+
+def _quarantined(store: Store, collection: str, modality: str) -> list[tuple[str, str]]:
+    """(content, reason code) of what could not be read."""
     where = eq("collection", collection) & eq("stage", _stage(modality))
-    return set(store.strings(schemas.QUARANTINE, "content_hash", where))
+    rows = store.read(schemas.QUARANTINE, ["content_hash", "code"], where)
+    return list(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True))
 
 
 def _stage(modality: str) -> str:

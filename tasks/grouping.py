@@ -34,7 +34,7 @@ def group_collection(store: Store, collection: str, *, seed: int, share: float) 
     labels = components(len(keys), _edges(store, collection, items, keys))
     declared = items["declared_split"].to_pylist()
     drawn = not any(split in ("test", "val") for split in declared)
-    groups, splits = _assign(items["row_key"].to_pylist(), declared, labels, seed, share, drawn=drawn)
+    groups, splits = _assign(collection, items["row_key"].to_pylist(), declared, labels, seed, share, drawn=drawn)
     changed = [
         {"key": key, "group": group, "split": split}
         for key, group, split, old_group, old_split in zip(
@@ -89,6 +89,7 @@ def _find(keys: npt.NDArray[np.str_], wanted: list[str]) -> npt.NDArray[np.int64
 
 
 def _assign(
+    collection: str,
     row_keys: list[str],
     declared: list[str | None],
     labels: npt.NDArray[np.int64],
@@ -104,7 +105,7 @@ def _assign(
             smallest[label] = row_key
         if split is not None:
             said[label].add(split)
-    names = {label: digest("group", row_key)[:16] for label, row_key in smallest.items()}
+    names = {label: digest("group", collection, row_key)[:16] for label, row_key in smallest.items()}
     if drawn:
         split_of = {label: draw_split(name, seed, share) for label, name in names.items()}
     else:

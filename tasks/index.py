@@ -14,14 +14,19 @@ from storage.spaces import publish
 from storage.tables import Store, matrix
 from storage.workspace import Workspace
 from tasks.policies import RETRY, by_content
-from tasks.refs import IndexRef, Projected, SpaceRef
+from tasks.refs import Aligned, IndexRef, Projected, SpaceRef
 
 _CODE = ("tasks/index.py", "storage/ann.py", "storage/fulltext.py")
 _PROBES = 100
 
 
 @task(name="index space", task_run_name="index {space.name}", **by_content(*_CODE))
-def index_space(workspace: Workspace, space: SpaceRef, projected: Projected, params: IndexParams) -> IndexRef:
+def index_space(
+    workspace: Workspace,
+    space: SpaceRef,
+    projected: Projected,  # noqa: ARG001 - stands in the cache key
+    params: IndexParams,
+) -> IndexRef:
     """Build the index of a space's table; recall@10 is measured on searches from each modality to each other one."""
     store = workspace.store
     index = build_index(
@@ -53,8 +58,8 @@ def _probes(store: Store, space: SpaceRef) -> list[tuple[Array, Filter | None]]:
     return probes
 
 
-@task(name="publish space", task_run_name="publish {space.name} {space.space_id}", **RETRY)
-def publish_space(workspace: Workspace, space: SpaceRef, index: IndexRef) -> SpaceRef:
+@task(name="publish space", task_run_name="publish {aligned.space.name} {aligned.space.space_id}", **RETRY)
+def publish_space(workspace: Workspace, aligned: Aligned) -> Aligned:
     """Point the space's name to this table version: readers see the old one or this one, nothing between."""
-    publish(workspace.store, space.name, {"space": space.model_dump(), "index": index.model_dump()})
-    return space
+    publish(workspace.store, aligned.space.name, aligned.model_dump(mode="json"))
+    return aligned

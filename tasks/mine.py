@@ -24,7 +24,7 @@ def mine_pairs(
     workspace: Workspace,
     space: SpaceRef,
     collections: tuple[str, ...],
-    content: str,
+    content: str,  # noqa: ARG001 - stands in the cache key
     encoded: tuple[EncoderRef, ...],
     params: MineParams,
 ) -> Mined:

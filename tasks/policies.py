@@ -72,7 +72,7 @@ def is_io_error(error: BaseException | None) -> bool:
     return False
 
 
-def _retry_io(task: Any, run: Any, state: Any) -> bool:
+def _retry_io(_task: Any, _run: Any, state: Any) -> bool:
     return is_io_error(state.data if isinstance(state.data, BaseException) else None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -120,7 +119,7 @@ def check_failures(workspace: Workspace, collection: str, budget: float) -> int:
     if bad / total > budget:
         reasons = ", ".join(f"{code} {n}" for code, n in catalog.quarantine_counts(workspace.store, collection).items())
         raise RunError(
-            f"{bad} of {total} things in {collection} could not be read ({reasons}), more than the budget of {budget:.0%}",
+            f"{bad} of {total} things in {collection} could not be read ({reasons}), beyond the budget of {budget:.0%}",
             "mend the source, or raise preprocess.failure_budget",
         )
     return bad
@@ -151,7 +150,7 @@ def _columns(params: ColumnsParams) -> Columns:
 
 def _stat(root: Path, file: str) -> tuple[int, int]:
     try:
-        found = os.stat(root / file)
+        found = (root / file).stat()
     except (OSError, ValueError):
         return -1, 0
     return found.st_size, found.st_mtime_ns

@@ -38,7 +38,7 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """
     display = _display
     if display is None:
-        yield lambda done: None
+        yield lambda _: None
         return
     display.start(label, total)
     try:

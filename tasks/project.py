@@ -11,7 +11,7 @@ from prefect import task
 
 from storage import schemas
 from storage.ann import bits_column
-from storage.filters import eq, isin
+from storage.filters import Filter, eq, isin
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.align import open_space, vectors_of
@@ -29,14 +29,21 @@ _WORDS = 2_000  # characters of known words kept with an item
 
 @task(name="project items", task_run_name="project items into {space.name}", **by_content(*_CODE))
 def project_items(
-    workspace: Workspace, space: SpaceRef, collections: tuple[str, ...], content: str, encoded: tuple[EncoderRef, ...]
+    workspace: Workspace,
+    space: SpaceRef,
+    collections: tuple[str, ...],
+    content: str,  # noqa: ARG001 - stands in the cache key
+    encoded: tuple[EncoderRef, ...],
 ) -> Projected:
-    """Write one row an item: its vector, its hubness terms, the words known for it. Nothing is encoded anew."""
+    """Write one row an item: its vector, its hubness terms, the words known for it. Nothing is encoded anew.
+
+    A table that is there already, whole or half-written, is brought to the same state without being emptied: readers
+    may hold it open.
+    """
     start = time.perf_counter()
     store = workspace.store
     joint, _ = open_space(space.path)
     schema = schemas.space(joint.dim, tuple(joint.heads), space.space_id)
-    store.drop(space.table)  # a table that a kill left half-written
     store.create(space.table, schema)
     here = isin("collection", collections)
     total = store.count(schemas.ITEMS, here & isin("modality", tuple(joint.heads)))
@@ -46,7 +53,15 @@ def project_items(
             for items in _batches(store, collections, modality):
                 rows += store.upsert(space.table, schema, _rows(store, joint, modality, items, encoded, schema))
                 advance(items.num_rows)
+    if store.count(space.table) != rows:
+        _delete_gone(store, space.table, here)
     return Projected(table=space.table, rows=rows, seconds=time.perf_counter() - start)
+
+
+def _delete_gone(store: Store, table: str, here: Filter) -> None:
+    """Delete the rows of items that are gone."""
+    keys = set(store.strings(schemas.ITEMS, "key", here))
+    store.delete_keys(table, [key for key in store.strings(table, "key") if key not in keys])
 
 
 def _batches(store: Store, collections: tuple[str, ...], modality: str) -> Iterator[pa.Table]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,6 +76,25 @@ class GroupReport(Ref):
     text_leaks: int = Field(default=0, description="Distinct texts that stand on both sides of a split.")
     examples: tuple[Leak, ...] = ()
     digest: str = Field(description="Identity of all items with their groups and splits, and of the given pairs.")
+
+    @classmethod
+    def joined(cls, reports: Sequence[Self]) -> Self:
+        """The report of several collections together."""
+        if len(reports) == 1:
+            return reports[0]
+        splits: Counter[str] = Counter()
+        for one in reports:
+            splits.update(one.splits)
+        return cls(
+            groups=sum(one.groups for one in reports),
+            splits=dict(splits),
+            drawn=any(one.drawn for one in reports),
+            moved=sum(one.moved for one in reports),
+            media_leaks=sum(one.media_leaks for one in reports),
+            text_leaks=sum(one.text_leaks for one in reports),
+            examples=tuple(leak for one in reports for leak in one.examples),
+            digest="+".join(one.digest for one in reports),
+        )
 
 
 class EncoderRef(Ref):
@@ -160,7 +181,7 @@ class Projected(Ref):
 
 
 class Aligned(Ref):
-    """A fitted, projected, indexed and published space, and what it was made of."""
+    """A fitted, projected, indexed and published space, and what it was made of: the manifest behind its name."""
 
     space: SpaceRef
     index: IndexRef
@@ -168,6 +189,14 @@ class Aligned(Ref):
     encoded: tuple[EncoderRef, ...]
     groups: GroupReport
     mined: int = 0
+
+
+class Outcome(Ref):
+    """What a run of the whole pipeline gives: `outcome.score.metrics["rsum"]`, say."""
+
+    ingested: Ingested
+    aligned: Aligned
+    score: ScoreRef
 
 
 class Mined(Ref):

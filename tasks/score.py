@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tasks.metrics import bootstrap
 from tasks.metrics import retrieval as metrics
 from tasks.metrics.geometry import modality_gap
 from tasks.policies import by_content
-from tasks.refs import EncoderRef, GroupReport, IndexRef, ScoreRef, SpaceRef
+from tasks.refs import Aligned, GroupReport, ScoreRef, SpaceRef
 from tasks.retrieval.hubness import corrected, k_occurrence, skewness
 from tasks.retrieval.knn import top_k
 from tasks.sources.groups import HELD_OUT
@@ -35,6 +36,7 @@ Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 _CODE = ("tasks/score.py", "tasks/metrics", "tasks/retrieval", "tasks/alignment")
 _CHANCE_CONFIDENCE = 0.99
+_CONTROL_BANK = 1_000  # queries behind the hubness terms of a control: enough where nothing is to be found
 
 
 @dataclass(frozen=True)
@@ -49,27 +51,20 @@ class Held:
     hubness: dict[str, Array]
 
 
-@task(name="evaluate", task_run_name="evaluate {space.name} {space.space_id}", **by_content(*_CODE))
-def evaluate_space(
-    workspace: Workspace,
-    space: SpaceRef,
-    index: IndexRef,
-    collections: tuple[str, ...],
-    encoded: tuple[EncoderRef, ...],
-    groups: GroupReport,
-    align: AlignParams,
-    params: AssessParams,
-) -> ScoreRef:
+@task(name="evaluate", task_run_name="evaluate {aligned.space.name} {aligned.space.space_id}", **by_content(*_CODE))
+def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams) -> ScoreRef:
     """Measure the space on its held-out split, keep the figures as metrics.json beside the heads, and give them."""
     start = time.perf_counter()
     store = workspace.store
+    space, groups, collections = aligned.space, aligned.groups, aligned.collections
+    config = read_json(Path(space.path) / "config.json")
     split = resolve_split(groups, params.split)
     query, gallery = _numbered(*(_held(store, space, name, split) for name in sorted(space.modalities, reverse=True)))
     links = _links(store, collections, query, gallery)
     forward, backward = Direction(query, gallery, links), Direction(gallery, query, links[:, ::-1])
     weights = bootstrap.group_weights(int(max(query.groups.max(), gallery.groups.max())) + 1, params.draws, params.seed)
     ways = {way.name: way.report(weights, params.confidence) for way in (forward, backward)}
-    controls = _controls(store, space, collections, encoded, (query, gallery), links, (align, params))
+    controls = _controls(store, aligned, config, (query, gallery), links, params)
     for name, report in ways.items():
         report["control"] = _control([one[name] for one in controls], report["chance"])
     figures = {
@@ -90,10 +85,10 @@ def evaluate_space(
         "seed": params.seed,
         "directions": ways,
         "modality_gap": modality_gap(query.vectors, gallery.vectors),
-        "ann": index.index.model_dump(exclude={"tried"}),
+        "ann": aligned.index.index.model_dump(exclude={"tried"}),
         "quarantined": {name: catalog.quarantine_counts(store, name) for name in collections},
         "leaks": {"media": groups.media_leaks, "texts": groups.text_leaks, "moved_to_held_out": groups.moved},
-        "seen": sorted({one["seen"] for many in _config(space)["encoders"].values() for one in many if one["seen"]}),
+        "seen": sorted({one["seen"] for many in config["encoders"].values() for one in many if one["seen"]}),
         "seconds": round(time.perf_counter() - start, 2),
     }
     path = Path(space.path) / "metrics.json"
@@ -127,8 +122,16 @@ class Direction:
         self.groups = query.groups[asked]
         self._asked = query.vectors[asked]
         self._terms = gallery.hubness[query.modality]
-        self.raw = metrics.evaluate(self._raw, self.relevant)
-        self.values = metrics.evaluate(self._corrected, self.relevant)
+
+    @cached_property
+    def raw(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Each metric of each query, by plain cosine."""
+        return metrics.evaluate(self._raw, self.relevant)
+
+    @cached_property
+    def values(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Each metric of each query, with the hubness correction."""
+        return metrics.evaluate(self._corrected, self.relevant)
 
     def _raw(self, part: slice) -> Array:
         return np.asarray(self._asked[part] @ self.gallery.vectors.T, np.float32)
@@ -230,22 +233,20 @@ def _links(store: Store, collections: tuple[str, ...], query: Held, gallery: Hel
 
 def _controls(
     store: Store,
-    space: SpaceRef,
-    collections: tuple[str, ...],
-    encoded: tuple[EncoderRef, ...],
+    aligned: Aligned,
+    config: dict[str, Any],
     held: tuple[Held, Held],
     links: Indices,
-    params: tuple[AlignParams, AssessParams],
+    params: AssessParams,
 ) -> list[dict[str, dict[str, float]]]:
-    """Metrics by direction of refits on shuffled training pairs, with the values that the space chose."""
-    align, assess = params
-    training = load_training(store, collections, encoded)
-    fitted = fit_training(training, align, values=_config(space)["facts"]["chosen"])
-    raw = [vectors_of(store, one.modality, one.contents, encoded)[0] for one in held]
+    """Metrics by direction of refits on shuffled training pairs, with the params and values of the space."""
+    training = load_training(store, aligned.collections, aligned.encoded)
+    fitted = fit_training(training, AlignParams.model_validate(config["params"]), values=config["facts"]["chosen"])
+    raw = [vectors_of(store, one.modality, one.contents, aligned.encoded)[0] for one in held]
     out = []
-    for number in range(assess.controls):
-        pairs = shuffled_pairs(training.pairs, training.left.groups, assess.seed + number)
-        joint = fitted.refit(pairs)
+    for number in range(params.controls):
+        pairs = shuffled_pairs(training.pairs, training.left.groups, params.seed + number)
+        joint = fitted.refit(pairs, _CONTROL_BANK)
         query, gallery = (_again(joint, one, vectors) for one, vectors in zip(held, raw, strict=True))
         ways = (Direction(query, gallery, links), Direction(gallery, query, links[:, ::-1]))
         out.append({way.name: metrics.summary(way.values) for way in ways})
@@ -255,9 +256,6 @@ def _controls(
 def _again(joint: JointSpace, held: Held, vectors: dict[str, Array]) -> Held:
     """The same items in another space."""
     z = joint.project(held.modality, vectors)
-    return replace(held, vectors=z, hubness={name: joint.hubness(z, name) for name in joint.heads})
-
-
-def _config(space: SpaceRef) -> dict[str, Any]:
-    config: dict[str, Any] = read_json(Path(space.path) / "config.json")
-    return config
+    return replace(
+        held, vectors=z, hubness={name: joint.hubness(z, name) for name in joint.heads if name != held.modality}
+    )

@@ -1,4 +1,4 @@
-"""The query core: a text, a file or a vector → the nearest items of a modality. No Prefect; encoders load when needed."""
+"""The query core: a text or a file → the nearest items of a modality. No Prefect; encoders load when needed."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ class Searcher:
         return {row["name"]: row["root"] for row in rows}
 
     def by_text(
-        self, text: str, *, target: str, k: int = 10, mode: Mode = "auto", where: Filter | None = None
+        self, text: str, *, target: str | None = None, k: int = 10, mode: Mode = "auto", where: Filter | None = None
     ) -> Answer:
-        """Items of modality `target` for a text.
+        """Items of modality `target` (without it the first that is not text) for a text.
 
         `auto` is hybrid, or full text alone where no text encoder reads the query's script.
         """
@@ -105,7 +105,7 @@ class Searcher:
             query = clean_text(text, max_chars=2_000).text
         except MediaError as error:
             raise UserError(f"the query is empty ({error.message})", "type some words") from None
-        self._check(target, k)
+        target = self._target(target, "text", k)
         notes: tuple[str, ...] = ()
         if mode == "auto":
             mode = "hybrid"
@@ -117,10 +117,10 @@ class Searcher:
         words = None if mode == "vector" else query
         return self._answer(query, vector, words, "text", target, k, where, notes)
 
-    def by_file(self, path: Path, *, target: str, k: int = 10, where: Filter | None = None) -> Answer:
-        """Items of modality `target` for a media file."""
-        self._check(target, k)
+    def by_file(self, path: Path, *, target: str | None = None, k: int = 10, where: Filter | None = None) -> Answer:
+        """Items of modality `target` (without it the first that is not the file's own) for a media file."""
         modality = modality_of(path.name)
+        target = self._target(target, modality, k)
         if modality not in self.modalities:
             known = ", ".join(self.modalities)
             raise UserError(f"{path} is no medium of this space ({known})", "give a file of one of these modalities")
@@ -240,8 +240,12 @@ class Searcher:
             return True
         return not cjk_runs(query)
 
-    def _check(self, target: str, k: int) -> None:
-        if target not in self.modalities:
-            raise UserError(f"space {self.name} holds no {target!r}", f"search for one of {', '.join(self.modalities)}")
+    def _target(self, wanted: str | None, query: str | None, k: int) -> str:
+        """The modality to search, and a check of what was asked."""
         if not 1 <= k <= 1_000:
             raise UserError(f"k is {k}", "ask for 1 to 1000 hits")
+        if wanted is None:
+            return next(name for name in self.modalities if name != query)
+        if wanted not in self.modalities:
+            raise UserError(f"space {self.name} holds no {wanted!r}", f"search for one of {', '.join(self.modalities)}")
+        return wanted

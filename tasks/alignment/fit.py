@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.cca import Moments, fit_cca, moments
+from tasks.alignment import cca, ridge
+from tasks.alignment.cca import Moments, cross_moment, moments
 from tasks.alignment.features import Features
-from tasks.alignment.procrustes import fit_procrustes
-from tasks.alignment.ridge import fit_ridge
+from tasks.alignment.procrustes import rotate
 from tasks.alignment.selection import Choice, choose
 from tasks.alignment.space import Head, JointSpace
 from tasks.retrieval.similarity import normalise
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+Heads = tuple[Array, Array]
 
 METHODS = ("cca", "ridge", "procrustes")
 
 
 @dataclass(frozen=True)
 class View:
-    """The training items of one modality: embeddings {encoder: (n, d)} with aligned rows, and each item's group (n,)."""
+    """The training items of one modality: embeddings {encoder: (n, d)}, rows aligned, and each item's group (n,)."""
 
     modality: str
     vectors: Mapping[str, Array]
@@ -42,19 +44,19 @@ class Plan:
 
     method: str = "cca"
     dim: int = 384
-    pca: int = 512
+    pca: int = 1280
     folds: int = 3
     hubness_k: int = 10
-    bank: int = 10_000
+    bank: int = 5_000
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The space, and the means to fit its heads anew on other pairs of the same items (for controls)."""
+    """The space, and what it takes to fit its heads anew on other pairs of the same items (for controls)."""
 
     space: JointSpace
-    refit: Callable[[Indices], JointSpace]
+    refit: Callable[[Indices, int], JointSpace]
 
 
 def fit_space(
@@ -69,7 +71,8 @@ def fit_space(
     """Fit the heads of two modalities on `pairs` (m, 2), rows of `left` and `right`.
 
     The regularisation is chosen by cross-validation over groups inside these items, unless `values` gives it.
-    Deterministic under `plan.seed`.
+    Deterministic under `plan.seed`. A refit keeps the values, Cx and Cy, and takes Cxy from its own pairs; its second
+    argument bounds its bank.
     Raises `ValueError` when there are too few pairs to fit anything.
     """
     if len(pairs) < 4:
@@ -83,14 +86,15 @@ def fit_space(
     else:
         k = plan.hubness_k
         choice = choose(plan.method, x, y, pairs, left.groups, dim=plan.dim, folds=plan.folds, seed=plan.seed, k=k)
+    whole = moments(x, y, pairs, weights)
+    solve = solver(plan.method, whole, choice, plan.dim)
 
-    def build(links: Indices, facts: Mapping[str, Any]) -> JointSpace:
-        a, b = solve(plan.method, moments(x, y, links, weights), choice, plan.dim)
-        heads = {left.modality: Head(features[0], a), right.modality: Head(features[1], b)}
-        banks = {
-            view.modality: _bank(normalise(z @ matrix), links[:, side], plan.bank, plan.seed)
-            for side, (view, z, matrix) in enumerate(((left, x, a), (right, y, b)))
-        }
+    def build(links: Indices, xy: npt.NDArray[np.float64], bank: int, facts: Mapping[str, Any]) -> JointSpace:
+        matrices = solve(xy)
+        heads, banks = {}, {}
+        for side, (view, one, z, matrix) in enumerate(zip((left, right), features, (x, y), matrices, strict=True)):
+            heads[view.modality] = Head(one, matrix)
+            banks[view.modality] = normalise(z[bank_rows(links[:, side], bank, plan.seed)] @ matrix)
         return JointSpace(heads, banks, plan.hubness_k, facts)
 
     facts = {
@@ -100,16 +104,18 @@ def fit_space(
         "pairs": len(pairs),
         "seed": plan.seed,
     }
-    return Fitted(build(pairs, facts), lambda links: build(links, {}))
+    return Fitted(
+        build(pairs, whole.xy, plan.bank, facts), lambda links, bank: build(links, cross_moment(x, y, links), bank, {})
+    )
 
 
-def solve(method: str, m: Moments, choice: Choice, dim: int) -> tuple[Array, Array]:
-    """The heads of a closed form for given moments and chosen values."""
+def solver(method: str, m: Moments, choice: Choice, dim: int) -> Callable[[npt.NDArray[np.float64]], Heads]:
+    """A function from Cxy to the heads of a closed form, for given Cx, Cy and chosen values."""
     if method == "cca":
-        return fit_cca(m, rx=choice["rx"], ry=choice["ry"], p=choice["p"], dim=dim)
+        return cca.solver(m.xx, m.yy, rx=choice["rx"], ry=choice["ry"], p=choice["p"], dim=dim)
     if method == "ridge":
-        return fit_ridge(m, rx=choice["rx"], ry=choice["ry"])
-    return fit_procrustes(m, dim=dim)
+        return ridge.solver(m.xx, m.yy, rx=choice["rx"], ry=choice["ry"])
+    return partial(rotate, dim=dim)
 
 
 def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:
@@ -130,9 +136,9 @@ def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:
     return np.stack([np.array([target[i] for i in pairs[:, 0].tolist()]), pairs[:, 1]], 1)
 
 
-def _bank(z: Array, rows: Indices, size: int, seed: int) -> Array:
-    """Projected training queries, at most `size`, drawn by seed."""
+def bank_rows(rows: Indices, size: int, seed: int) -> Indices:
+    """The training queries of a bank: `rows` once each, sorted, at most `size` of them, drawn by seed."""
     rows = np.unique(rows)
     if len(rows) > size:
         rows = np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
-    return np.ascontiguousarray(z[rows])
+    return rows

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.cca import Moments
-
 Array = npt.NDArray[np.float32]
+Wide = npt.NDArray[np.float64]
 
 
-def fit_ridge(m: Moments, *, rx: float, ry: float) -> tuple[Array, Array]:
-    """Heads A = [Px, I] (dx, dy + dx) and B = [I, Py] (dy, dy + dx), each half scaled to unit mean square.
+def solver(xx: Wide, yy: Wide, *, rx: float, ry: float) -> Callable[[Wide], tuple[Array, Array]]:
+    """A function from Cxy (dx, dy) to the heads A = [Px, I] (dx, dy + dx) and B = [I, Py] (dy, dy + dx).
 
     Px = (Cx + rx·c̄)⁻¹·Cxy predicts y from x, Py the reverse. The dot product of x·A and y·B is then the sum of the
-    similarities in either direction; the scaling takes the place of z-scores, which no single vector can hold.
+    similarities in either direction. Each half is scaled to unit mean square in place of z-scores, which no single
+    vector can hold.
     """
-    px = np.linalg.solve(m.xx + rx * np.trace(m.xx) / len(m.xx) * np.eye(len(m.xx)), m.xy)
-    py = np.linalg.solve(m.yy + ry * np.trace(m.yy) / len(m.yy) * np.eye(len(m.yy)), m.xy.T)
-    a = np.concatenate([px / _size(px, m.xx), np.eye(len(m.xx)) / _size(np.eye(len(m.xx)), m.xx)], 1)
-    b = np.concatenate([np.eye(len(m.yy)) / _size(np.eye(len(m.yy)), m.yy), py / _size(py, m.yy)], 1)
-    return a.astype(np.float32), b.astype(np.float32)
+    lift_x, lift_y = (m + r * np.trace(m) / len(m) * np.eye(len(m)) for m, r in ((xx, rx), (yy, ry)))
+    same_x, same_y = (np.eye(len(m)) / np.sqrt(np.trace(m)) for m in (xx, yy))
+
+    def solve(xy: Wide) -> tuple[Array, Array]:
+        px, py = np.linalg.solve(lift_x, xy), np.linalg.solve(lift_y, xy.T)
+        a = np.concatenate([px / _size(px, xx), same_x], 1)
+        b = np.concatenate([same_y, py / _size(py, yy)], 1)
+        return a.astype(np.float32), b.astype(np.float32)
+
+    return solve
 
 
-def _size(head: npt.NDArray[np.float64], moment: npt.NDArray[np.float64]) -> float:
+def _size(head: Wide, moment: Wide) -> float:
     return float(np.sqrt(np.trace(head.T @ moment @ head)))

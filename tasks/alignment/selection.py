@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.cca import Moments, moments
-from tasks.alignment.ridge import fit_ridge
+from tasks.alignment import ridge
+from tasks.alignment.cca import Moments, moments, thin_svd, without
 from tasks.metrics.retrieval import per_query, positions, rsum, summary
 from tasks.retrieval.hubness import corrected, hubness_terms
 from tasks.retrieval.similarity import normalise
@@ -22,9 +22,9 @@ Indices = npt.NDArray[np.int64]
 
 RIDGES_X = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 RIDGES_Y = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-POWERS = (0.5, 1.0, 1.5)
+POWERS = (0.5, 0.7, 0.85, 1.0, 1.5)
 _QUERIES = 1_000  # held-out pairs a fold is scored on, and training queries behind its hubness terms
-_FINALISTS = 6
+_FINALISTS = 12
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,15 @@ def _folds(x: Array, y: Array, pairs: Indices, groups: Indices, folds: int, seed
     generator = np.random.default_rng(seed)
     names, number = np.unique(groups[pairs[:, 0]], return_inverse=True)
     fold_of = generator.permutation(np.arange(len(names)) % folds)[number]
+    whole = moments(x, y, pairs)
     for fold in range(folds):
         train, out = pairs[fold_of != fold], pairs[fold_of == fold]
         if not len(train) or not len(out):
             continue
         held = _one_each(out, generator)[:_QUERIES]
         bank = _one_each(train, generator)[:_QUERIES]
-        yield _Fold(moments(x, y, train), x[held[:, 0]], y[held[:, 1]], x[bank[:, 0]], y[bank[:, 1]], k)
+        m = without(whole, moments(x, y, out), len(out) / len(pairs))
+        yield _Fold(m, x[held[:, 0]], y[held[:, 1]], x[bank[:, 0]], y[bank[:, 1]], k)
 
 
 def _one_each(pairs: Indices, generator: np.random.Generator) -> Indices:
@@ -114,17 +116,16 @@ def _cca_trials(
     bases = [np.linalg.eigh(moment) for moment in (fold.m.xx, fold.m.yy)]
     (dx, vx), (dy, vy) = bases
     inner = vx.T @ fold.m.xy @ vy
-    turned = _Fold(
-        fold.m,
-        *(np.asarray(z @ v, np.float32) for z, v in ((fold.x, vx), (fold.y, vy), (fold.bank_x, vx), (fold.bank_y, vy))),
-        fold.k,
+    x, y, bank_x, bank_y = (
+        np.asarray(z @ v, np.float32) for z, v in ((fold.x, vx), (fold.y, vy), (fold.bank_x, vx), (fold.bank_y, vy))
     )
+    turned = _Fold(fold.m, x, y, bank_x, bank_y, fold.k)
     for rx, ry in product(RIDGES_X, RIDGES_Y):
         powers = [p for p in POWERS if only is None or (rx, ry, p) in only]
         if not powers:
             continue
         wx, wy = _scale(dx, rx), _scale(dy, ry)
-        u, sigma, vt = np.linalg.svd((wx[:, None] * inner * wy).astype(np.float32), full_matrices=False)
+        u, sigma, vt = thin_svd(wx[:, None] * inner * wy)
         for p in powers:
             weight = sigma[:dim] ** p
             a, b = wx[:, None] * u[:, :dim] * weight, wy[:, None] * vt.T[:, :dim] * weight
@@ -136,8 +137,8 @@ def _scale(values: Wide, ridge: float) -> Wide:
 
 
 def _ridge_trials(
-    fold: _Fold, only: set[tuple[float, ...]] | None, dim: int
+    fold: _Fold, only: set[tuple[float, ...]] | None, _dim: int
 ) -> Iterator[tuple[tuple[float, ...], float]]:
     for rx, ry in product((0.1, 1.0, 10.0), repeat=2):
         if only is None or (rx, ry) in only:
-            yield (rx, ry), fold.score(*fit_ridge(fold.m, rx=rx, ry=ry))
+            yield (rx, ry), fold.score(*ridge.solver(fold.m.xx, fold.m.yy, rx=rx, ry=ry)(fold.m.xy))

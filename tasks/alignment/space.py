@@ -45,7 +45,7 @@ class JointSpace:
     @property
     def dim(self) -> int:
         """Width of the joint space."""
-        return next(iter(self.heads.values())).matrix.shape[1]
+        return int(next(iter(self.heads.values())).matrix.shape[1])
 
     def project(self, modality: str, vectors: Mapping[str, Array]) -> Array:
         """Embeddings of one modality, {encoder: (n, d)}, → (n, dim) float32, L2-normalised."""

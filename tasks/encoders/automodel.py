@@ -5,7 +5,9 @@ Only safetensors weights are read, and no code that comes with a model is run.
 
 from __future__ import annotations
 
-import json
+import importlib
+import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,21 +15,49 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.encoders.automodel_names import hub_file
+from tasks.encoders.automodel_names import hub_file, read_object
 from tasks.encoders.image_encoder import ImageEncoder, load_image_encoder
 from tasks.encoders.pictures import RESAMPLING, ResizeCrop
 from tasks.encoders.protocol import EncoderError, EncoderSpec, Pooling, Runtime
 from tasks.encoders.text_encoder import TextEncoder
 from tasks.encoders.tokens import Tokens
 
-_IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+# the image processors whose rules are known here: do they read a size that is one number as the shorter side?
+_ONE_NUMBER = {
+    "Beit": False,
+    "Bit": True,
+    "CLIP": True,
+    "ConvNext": True,
+    "DINOv3ViT": False,
+    "DeiT": False,
+    "MobileNetV1": True,
+    "MobileNetV2": True,
+    "Pvt": False,
+    "Siglip": True,
+    "ViT": False,
+}
+# switches of rules that are not followed here, and the setting in which they change nothing
+_SWITCHES = {
+    "do_resize": True,
+    "do_rescale": True,
+    "do_pad": False,
+    "do_flip_channel_order": False,
+    "include_top": False,
+    "rescale_offset": False,
+}
 
 
-def load_text(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path, threads: int) -> TextEncoder:
+def load_text(
+    spec: EncoderSpec,
+    runtime: Runtime,
+    fingerprint: str,
+    models_dir: Path,  # noqa: ARG001 - all loaders are called alike; torch keeps nothing
+    threads: int,
+) -> TextEncoder:
     """A text AutoModel on torch. (BERT and MPNet go through `sentence.load`.)"""
     from tasks.encoders.torch_runner import TorchRunner
 
-    config = json.loads(_file(spec, "config.json").read_text(encoding="utf-8"))
+    config = read_object(spec.name, _file(spec, "config.json"))
     pad = config.get("pad_token_id")
     tokens = Tokens(_file(spec, "tokenizer.json"), spec.max_tokens or 256, pad if isinstance(pad, int) else 0)
     where, revision = _where(spec)
@@ -37,7 +67,7 @@ def load_text(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir:
 
 def load_image(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path, threads: int) -> ImageEncoder:
     """An image AutoModel; on OpenVINO it is converted once and kept in `models_dir/<fingerprint>`."""
-    about = json.loads(_file(spec, "preprocessor_config.json").read_text(encoding="utf-8"))
+    about = read_object(spec.name, _file(spec, "preprocessor_config.json"))
     prepare, mean, std = read_processor(spec.name, about)
     where, revision = _where(spec)
     module = partial(image_module, where, revision, spec.pooling, mean, std)
@@ -65,49 +95,70 @@ def read_processor(name: str, about: dict[str, Any]) -> tuple[ResizeCrop, list[f
 
     Raises `EncoderError` for a rule that is not known here, rather than encode a picture wrongly.
     """
-    size = about.get("size", 224)
+    try:
+        family = _family(about)
+        return _box(about, family), *_normalisation(about)
+    except KeyError as error:
+        cause = f"it does not say {error.args[0]}"
+    except (TypeError, ValueError) as error:
+        cause = str(error)
+    raise EncoderError(f"{name}: its preprocessor_config.json is not understood ({cause})", "use another encoder")
+
+
+def _family(about: dict[str, Any]) -> str:
+    """Whose rules these are, "" where the file does not say; raises `ValueError` for rules not known here."""
+    kind = str(about.get("image_processor_type") or about.get("feature_extractor_type") or "")
+    family = re.sub("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", kind)
+    if family and family not in _ONE_NUMBER:
+        raise ValueError(kind)
+    for switch, neutral in _SWITCHES.items():
+        if bool(about.get(switch, neutral)) is not neutral:
+            raise ValueError(f"{switch}: {about[switch]}")
+    if not math.isclose(float(about.get("rescale_factor") or 1 / 255) * 255, 1, rel_tol=1e-6):
+        raise ValueError(f"rescale_factor: {about['rescale_factor']}")
+    return family
+
+
+def _box(about: dict[str, Any], family: str) -> ResizeCrop:
+    size, crop, cut = about["size"], about.get("crop_size"), bool(about.get("do_center_crop"))
+    if int(about["resample"]) not in RESAMPLING:
+        raise ValueError(f"resample: {about['resample']}")
+    resampling = RESAMPLING[int(about["resample"])]
     if isinstance(size, int):
-        size = {"shortest_edge": size} if about.get("do_center_crop") else {"height": size, "width": size}
-    crop = about.get("crop_size", size)
-    if isinstance(crop, int):
-        crop = {"height": crop, "width": crop}
-    number = int(about.get("resample", 2))
-    if (
-        about.get("do_resize", True) is not True
-        or number not in RESAMPLING
-        or about.get("do_rescale", True) is not True
-    ):
-        raise EncoderError(f"{name}: its preprocessor_config.json is not understood", "use an encoder that resizes")
-    if "shortest_edge" in size:
-        shorter = int(size["shortest_edge"])
-        if "crop_pct" in about and shorter < 384:  # ConvNeXt, ResNet: resize larger, crop to the size
-            crop = {"height": shorter, "width": shorter}
-            shorter = int(shorter / float(about["crop_pct"]))
-        elif "crop_pct" in about:
-            return _normalised(about, ResizeCrop(shorter, shorter, filter=RESAMPLING[number]))
-        elif not about.get("do_center_crop", False) or "height" not in crop:
-            raise EncoderError(f"{name}: its pictures would keep their shape", "use an encoder with a fixed input size")
-        box = ResizeCrop(int(crop["height"]), int(crop["width"]), shorter, RESAMPLING[number])
-        return _normalised(about, box)
-    if "height" in size and "width" in size:
-        return _normalised(about, ResizeCrop(int(size["height"]), int(size["width"]), filter=RESAMPLING[number]))
-    raise EncoderError(
-        f"{name}: the size {size} in its preprocessor_config.json is not understood", "use another encoder"
-    )
+        shorter_side = _ONE_NUMBER.get(family, cut or "crop_pct" in about)
+        size = {"shortest_edge": size} if shorter_side else {"height": size, "width": size}
+    if not isinstance(size, dict):
+        raise TypeError(f"size: {size}")
+    if size.keys() == {"height", "width"} and not cut:
+        return ResizeCrop(int(size["height"]), int(size["width"]), filter=resampling)
+    if size.keys() != {"shortest_edge"}:
+        raise ValueError(f"size: {size}, {'' if cut else 'not '}cropped")
+    shorter = int(size["shortest_edge"])
+    if family == "ConvNext" or "crop_pct" in about:  # resize larger and crop to the size; from 384 on, stretch
+        larger = int(shorter / float(about.get("crop_pct") or 224 / 256)) if shorter < 384 else 0
+        return ResizeCrop(shorter, shorter, larger, resampling, floor=True)
+    if not cut:
+        raise ValueError("pictures would keep their shape")
+    crop = {"height": crop, "width": crop} if isinstance(crop, int) else about["crop_size"]
+    height, width = int(crop["height"]), int(crop["width"])
+    if max(height, width) > shorter:
+        raise ValueError(f"crop_size: {crop} of size {size}")
+    return ResizeCrop(height, width, shorter, resampling, floor=True)
 
 
-def _normalised(about: dict[str, Any], box: ResizeCrop) -> tuple[ResizeCrop, list[float], list[float]]:
+def _normalisation(about: dict[str, Any]) -> tuple[list[float], list[float]]:
     if about.get("do_normalize", True) is False:
-        return box, [0.0] * 3, [1.0] * 3
-    mean, std = about.get("image_mean", _IMAGENET[0]), about.get("image_std", _IMAGENET[1])
-    return box, [float(one) for one in mean], [float(one) for one in std]
+        return [0.0] * 3, [1.0] * 3
+    mean, std = [float(one) for one in about["image_mean"]], [float(one) for one in about["image_std"]]
+    if len(mean) != 3 or len(std) != 3:
+        raise ValueError(f"image_mean: {mean}, image_std: {std}")
+    return mean, std
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars and no advice while a model is read; the library's own settings come back afterwards."""
-    from transformers.utils import logging
-
+    logging = importlib.import_module("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -127,16 +178,14 @@ def _model(where: str, revision: str | None) -> Any:
     pinned: dict[str, Any] = {"local_files_only": True} if revision is None else {"revision": revision}
     try:
         with _quiet():
-            return AutoModel.from_pretrained(
-                where, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa", **pinned
-            ).eval()
+            return AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False, **pinned).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(f"{where} cannot be loaded ({cause})", "check that it is a whole AutoModel") from error
 
 
 def text_module(where: str, revision: str | None, pooling: Pooling) -> Any:
-    """A torch module: ids `(b, l)` and lengths `(b,)`, both int32 → pooled `(b, d)`; what lies beyond a length is masked."""
+    """A torch module: ids `(b, l)` and lengths `(b,)`, both int32 → pooled `(b, d)`; masked beyond a length."""
     import torch
 
     model = _model(where, revision)

@@ -15,7 +15,18 @@ from tasks.encoders.protocol import EncoderError, EncoderSpec, Pooling
 
 _MOVING = {"main", "master", "head", "latest"}
 _CNNS = {"resnet", "regnet", "efficientnet", "mobilenet_v1", "mobilenet_v2", "bit"}  # pooled, non-negative activations
-_POOLED = _CNNS | {"convnext", "convnextv2"}  # image models without a [CLS] token
+# what stands for a whole picture, as the models' own classifiers take it: a pooled map or sequence, or the [CLS] token
+_POOLED = _CNNS | {"convnext", "convnextv2", "siglip_vision_model", "swin", "swinv2"}
+_FIRST = {
+    "beit",
+    "clip_vision_model",
+    "data2vec-vision",
+    "deit",
+    "dinov2",
+    "dinov2_with_registers",
+    "dinov3_vit",
+    "vit",
+}
 _SHIFTED = {"mpnet", "roberta", "xlm-roberta", "camembert"}  # number their positions after the padding id
 _LONGEST = 512
 _TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
@@ -24,7 +35,7 @@ _TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
 def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     """The spec of an AutoModel on the hub or in a folder.
 
-    After ``?`` may stand ``pooling=`` (texts: mean, cls; images: cls, mean, pooler, avg), ``modality=`` and ``licence=``.
+    After ``?`` may stand ``pooling=`` (texts: mean, cls; images: cls, mean, pooler, avg), ``modality=``, ``licence=``.
     Raises `EncoderError` for a missing or moving revision, an unknown option, a folder that holds no such model.
     """
     kind, _, rest = name.partition(":")
@@ -34,18 +45,20 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
         raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", "use pooling=, modality=, licence=")
     if kind == "hf":
         source = _pinned(name, place)
-        revision, config = source, _read(name, hub_file(source, "config.json"))
+        revision, config = source, read_object(name, hub_file(source, "config.json"))
     else:
         folder = Path(place).expanduser().absolute()
         if not (folder / "config.json").is_file():
             raise EncoderError(
                 f"{name}: there is no config.json in {folder}", "save the model with save_pretrained there"
             )
-        source, config = str(folder), _read(name, folder / "config.json")
+        source, config = str(folder), read_object(name, folder / "config.json")
         revision = _content(name, folder)
     wanted = options.get("modality") or _modality(config)
     if modality is not None and "modality" not in options and wanted != modality:
         raise EncoderError(f"{name} encodes {wanted}, not {modality}", f"name an encoder for {modality}")
+    if config.get("is_encoder_decoder"):
+        raise EncoderError(f"{name} wants a second input for its decoder", "use an encoder model")
     if wanted not in ("text", "image"):
         raise EncoderError(f"{name}: modality {wanted!r} is not known here", "use modality=text or modality=image")
     return _spec(name, source, revision, config, wanted, options)
@@ -88,10 +101,10 @@ def hub_file(source: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     repository, _, revision = source.partition("@")
-    cached = try_to_load_from_cache(repository, file, revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
     try:
+        cached = try_to_load_from_cache(repository, file, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
         return Path(hf_hub_download(repository, file, revision=revision))
     except Exception as error:  # the hub's client raises a dozen kinds; all mean the same to the user
         cause = type(error).__name__
@@ -99,7 +112,8 @@ def hub_file(source: str, file: str) -> Path:
         raise EncoderError(f"hf:{source}: {file} cannot be fetched ({cause})", mend) from error
 
 
-def _read(name: str, path: Path) -> dict[str, Any]:
+def read_object(name: str, path: Path) -> dict[str, Any]:
+    """The object of a JSON file. Raises `EncoderError` when it holds none."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -123,8 +137,8 @@ def _content(name: str, folder: Path) -> str:
 
 
 @lru_cache(maxsize=64)
-def _digest(path: str, size: int, changed: int) -> str:  # size and time are the key of the cache
-    with open(path, "rb") as file:
+def _digest(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - size and time are the key of the cache
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
@@ -140,6 +154,10 @@ def _pooling(name: str, asked: str | None, modality: str, model_type: str) -> Po
     if asked is None:
         if modality == "text":
             return "mean"
+        if model_type not in _POOLED | _FIRST:
+            raise EncoderError(
+                f"{name}: how {model_type} pools is not known here", "add ?pooling=pooler, cls, mean or avg"
+            )
         return "pooler" if model_type in _POOLED else "cls"
     allowed = ("mean", "cls") if modality == "text" else get_args(Pooling)
     for one in get_args(Pooling):

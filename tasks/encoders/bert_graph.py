@@ -6,7 +6,9 @@ layer names and order of operations as in the transformers library, held to it b
 
 from __future__ import annotations
 
+import json
 import math
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ import numpy.typing as npt
 from tasks.encoders.protocol import Array, EncoderError, Pooling
 
 MODEL_TYPES = ("bert", "mpnet")
+
+_MPNET_PADDING = 1  # MPNet numbers its positions after this id, whatever its config.json calls padding
 
 
 def build(config: dict[str, Any], weights: Callable[[str], Array], pooling: Pooling) -> Any:
@@ -33,66 +37,113 @@ def build(config: dict[str, Any], weights: Callable[[str], Array], pooling: Pool
         raise EncoderError(f"no graph for model type {kind!r} with {config.get('hidden_act')!r}")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise EncoderError("no graph for relative position embeddings in BERT")
-    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-    epsilon = float(config.get("layer_norm_eps", 1e-12))
-    longest = int(config["max_position_embeddings"])
-    names = _Names(kind)
-
-    def const(array: npt.NDArray[Any]) -> Any:
-        return op.constant(np.ascontiguousarray(array))
-
-    def ints(*values: int) -> Any:
-        return op.constant(np.array(values, dtype=np.int64))
-
-    def linear(x: Any, name: str) -> Any:
-        return op.add(op.matmul(x, const(weights(f"{name}.weight")), False, True), const(weights(f"{name}.bias")))
-
-    def layer_norm(x: Any, name: str) -> Any:
-        y = op.mvn(x, ints(-1), True, epsilon, "inside_sqrt")
-        return op.add(op.multiply(y, const(weights(f"{name}.weight"))), const(weights(f"{name}.bias")))
-
+    graph = _Graph(config, weights)
     ids = op.parameter([-1, -1], Type.i32, name="ids")
     lengths = op.parameter([-1], Type.i32, name="lengths")
-    width = op.gather(op.shape_of(ids, "i32"), op.constant(np.int32(1)), op.constant(np.int32(0)))
-    places = op.range(op.constant(np.int32(0)), width, op.constant(np.int32(1)), "i32")  # (l,)
-    inside = op.less(op.unsqueeze(places, ints(0)), op.unsqueeze(lengths, ints(1)))  # (b, l) bool
+    width = op.gather(op.shape_of(ids, "i32"), graph.number(1), graph.number(0))
+    places = op.range(graph.number(0), width, graph.number(1), "i32")  # (l,)
+    inside = op.less(op.unsqueeze(places, graph.axes(0)), op.unsqueeze(lengths, graph.axes(1)))  # (b, l) bool
     mask = op.convert(inside, "f32")
-    # finite, so that no NaN can arise; exp of it is exactly 0
-    bias = op.multiply(op.subtract(mask, op.constant(np.float32(1))), op.constant(np.float32(1e9)))
-    bias = op.unsqueeze(bias, ints(1, 2))  # (b, 1, 1, l)
-
-    positions = weights(names.positions)
-    if kind == "bert":
-        positions = positions + weights("embeddings.token_type_embeddings.weight")[0]
-    else:
-        # MPNet numbers its positions after the padding id
-        positions = positions[int(config.get("pad_token_id", 1)) + 1 :]
-        longest = positions.shape[0]
-        bias = op.add(bias, _relative_bias(op, const, config, weights, places, longest))
-    x = op.gather(const(weights(names.words)), ids, op.constant(np.int32(0)))
-    x = op.add(x, op.gather(const(positions), places, op.constant(np.int32(0))))
-    x = layer_norm(x, "embeddings.LayerNorm")
-
-    size = hidden // heads
-    split, join, turn = ints(0, 0, heads, size), ints(0, 0, hidden), ints(0, 2, 1, 3)
-    scale = op.constant(np.float32(1 / math.sqrt(size)))
+    bias = graph.bias(mask, places)
+    x = graph.embedded(ids, places)
     for number in range(int(config["num_hidden_layers"])):
-        layer = f"encoder.layer.{number}."
-        q, k, v = (op.transpose(op.reshape(linear(x, layer + name), split, True), turn) for name in names.projections)
-        seen = op.scaled_dot_product_attention(q, k, v, bias, scale)
-        seen = op.reshape(op.transpose(seen, turn), join, True)
-        x = layer_norm(op.add(linear(seen, layer + names.out), x), layer + names.out_norm)
-        y = op.gelu(linear(x, layer + "intermediate.dense"), "erf")
-        x = layer_norm(op.add(linear(y, layer + "output.dense"), x), layer + "output.LayerNorm")
-
-    if pooling == "cls":
-        pooled = op.gather(x, op.constant(np.int32(0)), op.constant(np.int32(1)))
-    elif pooling == "mean":
-        total = op.reduce_sum(op.multiply(x, op.unsqueeze(mask, ints(2))), ints(1), False)
-        pooled = op.divide(total, op.unsqueeze(op.convert(lengths, "f32"), ints(1)))
-    else:
-        raise EncoderError(f"pooling {pooling!r} does not fit a text encoder", "use cls or mean")
+        x = graph.layer(x, bias, f"encoder.layer.{number}.")
+    pooled = graph.pooled(x, mask, lengths, pooling)
     return Model([op.result(pooled)], [ids, lengths], kind)
+
+
+class _Graph:
+    """The parts of one model; each method adds nodes and gives the last."""
+
+    def __init__(self, config: dict[str, Any], weights: Callable[[str], Array]) -> None:
+        from openvino import opset13
+
+        self.op: Any = opset13
+        self.config = config
+        self.weights = weights
+        self.names = _Names(config["model_type"])
+        self.positions = self._positions()
+        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        # shared by all layers: with copies OpenVINO compiles another bf16 graph
+        self.split, self.join = self.axes(0, 0, heads, hidden // heads), self.axes(0, 0, hidden)
+        self.turn = self.axes(0, 2, 1, 3)
+        self.scale = opset13.constant(np.float32(1 / math.sqrt(hidden // heads)))
+
+    def number(self, value: int) -> Any:
+        """A scalar int32."""
+        return self.op.constant(np.int32(value))
+
+    def axes(self, *values: int) -> Any:
+        """Axes or a shape: `(n,)` int64."""
+        return self.op.constant(np.array(values, dtype=np.int64))
+
+    def const(self, array: npt.NDArray[Any]) -> Any:
+        """An array that is part of the model."""
+        return self.op.constant(np.ascontiguousarray(array))
+
+    def linear(self, x: Any, name: str) -> Any:
+        """A layer `name`: x · weightᵀ + bias."""
+        product = self.op.matmul(x, self.const(self.weights(f"{name}.weight")), False, True)
+        return self.op.add(product, self.const(self.weights(f"{name}.bias")))
+
+    def layer_norm(self, x: Any, name: str) -> Any:
+        """Layer normalisation `name` over the last axis."""
+        y = self.op.mvn(x, self.axes(-1), True, float(self.config.get("layer_norm_eps", 1e-12)), "inside_sqrt")
+        scaled = self.op.multiply(y, self.const(self.weights(f"{name}.weight")))
+        return self.op.add(scaled, self.const(self.weights(f"{name}.bias")))
+
+    def _positions(self) -> Array:
+        positions = self.weights(self.names.positions)
+        if self.config["model_type"] == "mpnet":
+            positions = positions[_MPNET_PADDING + 1 :]
+        else:
+            positions = positions + self.weights("embeddings.token_type_embeddings.weight")[0]
+        return positions
+
+    def embedded(self, ids: Any, places: Any) -> Any:
+        """Words plus positions, normalised: `(b, l, hidden)`."""
+        op = self.op
+        x = op.gather(self.const(self.weights(self.names.words)), ids, self.number(0))
+        x = op.add(x, op.gather(self.const(self.positions), places, self.number(0)))
+        return self.layer_norm(x, "embeddings.LayerNorm")
+
+    def bias(self, mask: Any, places: Any) -> Any:
+        """What is added to attention's logits: `(b, 1, 1, l)`, for MPNet `(b, heads, l, l)`."""
+        op = self.op
+        # finite, so that no NaN can arise; exp of it is exactly 0
+        bias = op.multiply(op.subtract(mask, op.constant(np.float32(1))), op.constant(np.float32(1e9)))
+        bias = op.unsqueeze(bias, self.axes(1, 2))
+        if self.config["model_type"] == "bert":
+            return bias
+        table = self.const(self.weights("encoder.relative_attention_bias.weight"))  # (buckets, heads)
+        number = int(self.config.get("relative_attention_num_buckets", 32))
+        buckets = self.const(relative_buckets(self.positions.shape[0], number))
+        wanted = op.gather(op.gather(buckets, places, self.number(0)), places, self.number(1))  # (l, l)
+        relative = op.transpose(op.gather(table, wanted, self.number(0)), self.axes(2, 0, 1))
+        return op.add(bias, op.unsqueeze(relative, self.axes(0)))
+
+    def layer(self, x: Any, bias: Any, name: str) -> Any:
+        """One encoder layer: attention and the two linear layers, each with its residual and normalisation."""
+        op, names = self.op, self.names
+        q, k, v = (
+            op.transpose(op.reshape(self.linear(x, name + one), self.split, True), self.turn)
+            for one in names.projections
+        )
+        seen = op.scaled_dot_product_attention(q, k, v, bias, self.scale)
+        seen = op.reshape(op.transpose(seen, self.turn), self.join, True)
+        x = self.layer_norm(op.add(self.linear(seen, name + names.out), x), name + names.out_norm)
+        y = op.gelu(self.linear(x, name + "intermediate.dense"), "erf")
+        return self.layer_norm(op.add(self.linear(y, name + "output.dense"), x), name + "output.LayerNorm")
+
+    def pooled(self, x: Any, mask: Any, lengths: Any, pooling: Pooling) -> Any:
+        """The first token, or the mean of those inside: `(b, hidden)`."""
+        op = self.op
+        if pooling == "cls":
+            return op.gather(x, self.number(0), self.number(1))
+        if pooling == "mean":
+            total = op.reduce_sum(op.multiply(x, op.unsqueeze(mask, self.axes(2))), self.axes(1), False)
+            return op.divide(total, op.unsqueeze(op.convert(lengths, "f32"), self.axes(1)))
+        raise EncoderError(f"pooling {pooling!r} does not fit a text encoder", "use cls or mean")
 
 
 class _Names:
@@ -129,37 +180,38 @@ def relative_buckets(longest: int, buckets: int, farthest: int = 128) -> npt.NDA
     return (result + np.where(away < exact, away, far)).astype(np.int32)
 
 
-def _relative_bias(
-    op: Any,
-    const: Callable[[npt.NDArray[Any]], Any],
-    config: dict[str, Any],
-    weights: Callable[[str], Array],
-    places: Any,
-    longest: int,
-) -> Any:
-    """MPNet's attention bias `(1, heads, l, l)`, one table shared by all layers."""
-    table = const(weights("encoder.relative_attention_bias.weight"))  # (buckets, heads)
-    buckets = relative_buckets(longest, int(config.get("relative_attention_num_buckets", 32)))
-    zero, one = op.constant(np.int32(0)), op.constant(np.int32(1))
-    wanted = op.gather(op.gather(const(buckets), places, zero), places, one)  # (l, l)
-    bias = op.transpose(op.gather(table, wanted, zero), op.constant(np.array([2, 0, 1], dtype=np.int64)))
-    return op.unsqueeze(bias, op.constant(np.array([0], dtype=np.int64)))
-
-
 def safetensors_reader(path: Path) -> Callable[[str], Array]:
     """A function that reads one parameter of a safetensors file as float32; a prefix as in task models is skipped.
 
-    Raises `EncoderError` (from the returned function) when the parameter is missing.
+    Raises `EncoderError` when there is no such file, and (from the returned function) when the parameter is missing.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    file = safe_open(str(path), framework="numpy")
+    if not path.is_file():
+        raise EncoderError(f"{path.parent} holds no {path.name}", "save the model there in one safetensors file")
+    try:
+        file: Any = safe_open(str(path), framework="numpy")
+    except SafetensorError as error:
+        raise EncoderError(f"{path} cannot be read ({error})", "save the model again") from error
     keys = set(file.keys())
     prefix = next((name for name in ("", "bert.", "mpnet.") if f"{name}embeddings.LayerNorm.weight" in keys), "")
 
     def read(name: str) -> Array:
         if prefix + name not in keys:
-            raise EncoderError(f"{path} holds no parameter {prefix + name}")
+            raise EncoderError(f"{path} holds no parameter {prefix + name}", "save the whole model")
+        if file.get_slice(prefix + name).get_dtype() == "BF16":
+            return _bfloat16(path, prefix + name)
         return np.asarray(file.get_tensor(prefix + name), dtype=np.float32)
 
     return read
+
+
+def _bfloat16(path: Path, name: str) -> Array:
+    """In numpy there is no bfloat16: its two bytes are the upper half of a float32. Format: safetensors' README."""
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        about = json.loads(file.read(size))[name]
+        start, end = about["data_offsets"]
+        file.seek(8 + size + start)
+        upper = np.frombuffer(file.read(end - start), "<u2").astype(np.uint32)
+    return (upper << 16).view(np.float32).reshape(about["shape"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,7 +84,7 @@ def load_image_encoder(
     if runtime.name == "openvino":
         shape = (rows_of_images(runtime), prepare.height, prepare.width, 3)
         folder = keep(models_dir / fingerprint, lambda fresh: _convert(module(), shape, fresh))
-        runner = OpenVinoRunner(folder, runtime, threads=threads)
+        runner = OpenVinoRunner(folder, runtime, threads=threads, shape=shape)
     else:
         from tasks.encoders.torch_runner import TorchRunner
 
@@ -90,11 +92,23 @@ def load_image_encoder(
     return ImageEncoder(spec, runtime, fingerprint, prepare, runner)
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Tracing warns of every shape it takes as fixed, which is what we want, and reads attributes that log advice."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _convert(module: Any, shape: tuple[int, ...], folder: Path) -> None:
     import torch
 
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of every shape it takes as fixed, which is what we want
-        model = openvino().convert_model(module.eval(), example_input=torch.zeros(shape, dtype=torch.uint8))
-    model.reshape(list(shape))
+    with torch.inference_mode(), _silent():
+        model = openvino().convert_model(module.eval().float(), example_input=torch.zeros(shape, dtype=torch.uint8))
+    model.reshape([-1, *shape[1:]])
     save(model, folder)

@@ -19,7 +19,7 @@ from tasks.encoders.protocol import Array, EncoderError, Runtime
 
 
 def openvino() -> Any:
-    """The module, with its telemetry off: where the telemetry package cannot be imported, OpenVINO uses its own stub."""
+    """The module, telemetry off: where the telemetry package cannot be imported, OpenVINO uses its own stub."""
     if "openvino" not in sys.modules:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes its import fail
     return importlib.import_module("openvino")
@@ -33,7 +33,8 @@ def save(model: Any, folder: Path) -> None:
 class OpenVinoRunner:
     """A compiled model. Compiled once for all shapes: a copy a shape would multiply the memory and be no faster."""
 
-    def __init__(self, folder: Path, runtime: Runtime, *, threads: int) -> None:
+    def __init__(self, folder: Path, runtime: Runtime, *, threads: int, shape: tuple[int, ...] | None = None) -> None:
+        """`shape` fixes that of the only input; without it shapes may change from batch to batch."""
         ov = openvino()
         config = {
             "NUM_STREAMS": str(threads),
@@ -42,7 +43,11 @@ class OpenVinoRunner:
             "INFERENCE_PRECISION_HINT": "bf16" if runtime.dtype == "bfloat16" else "f32",
         }
         try:
-            compiled = ov.Core().compile_model(str(folder / "model.xml"), "CPU", config)
+            core = ov.Core()
+            model = core.read_model(str(folder / "model.xml"))
+            if shape is not None:
+                model.reshape(list(shape))
+            compiled = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             cause = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise EncoderError(
@@ -60,8 +65,10 @@ class OpenVinoRunner:
         """Outputs `(rows, dim)` float32, one a batch, in order. A batch is the tuple of the model's inputs."""
         with self._one_at_a_time:
             self._results = {}
-            for place, inputs in enumerate(batches):
-                self._queue.start_async(dict(enumerate(inputs)), place)
-            self._queue.wait_all()
+            try:
+                for place, inputs in enumerate(batches):
+                    self._queue.start_async(dict(enumerate(inputs)), place)
+            finally:  # also after a refused batch: none that is still running may write into the next results
+                self._queue.wait_all()
             results, self._results = self._results, {}
         return [results[place] for place in range(len(batches))]

@@ -83,6 +83,7 @@ def encode_overlapped(
                 vectors = np.empty((0, encoder.spec.dim), np.float32)
                 truncated = np.empty(0, np.bool_)
             clock.encode += time.perf_counter() - start
+            del inputs  # before the next batch is read: these are the large part
             yield Batch(good, vectors, truncated, bad)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

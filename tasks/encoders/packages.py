@@ -6,7 +6,7 @@ import importlib.metadata
 from functools import lru_cache
 from pathlib import Path
 
-from tasks.encoders.protocol import EncoderError
+from tasks.encoders.protocol import EncoderError, EncoderSpec
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""From a decoded picture to a model's input: resize and crop. Normalising is left to the model, so inputs stay uint8."""
+"""From a decoded picture to a model's input: resize and crop. The model normalises, so inputs stay uint8."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box",
 
 @dataclass(frozen=True, slots=True)
 class CentreSquare:
-    """The centre square, `share` of the shorter side, resized in one step: reads no pixel that the crop drops.
+    """The centre square, as wide as the shorter side, resized in one step.
 
-    >>> CentreSquare(8, share=0.5)(np.zeros((40, 80, 3), np.uint8)).shape
+    >>> CentreSquare(8)(np.zeros((40, 80, 3), np.uint8)).shape
     (8, 8, 3)
     """
 
     side: int
-    share: float
 
     @property
     def height(self) -> int:
@@ -38,7 +37,7 @@ class CentreSquare:
     def __call__(self, pixels: Pixels) -> Pixels:
         """`(h, w, 3)` uint8 → `(side, side, 3)` uint8."""
         height, width = pixels.shape[:2]
-        crop = min(height, width) * self.share
+        crop = min(height, width)
         left, top = (width - crop) / 2, (height - crop) / 2
         box = (left, top, left + crop, top + crop)
         picture = Image.fromarray(pixels).resize((self.side, self.side), Image.Resampling.BICUBIC, box=box)
@@ -49,7 +48,8 @@ class CentreSquare:
 class ResizeCrop:
     """Resize the shorter side to `shorter` (or, when 0, to the input's size regardless of shape), then crop the centre.
 
-    What torchvision's and transformers' image processors do. A crop larger than the picture is filled up with black.
+    What torchvision's and transformers' image processors do. `shorter` is no less than the crop's sides. Where the
+    rest is odd, torchvision rounds the crop's place to the nearest even number and transformers down (`floor`).
 
     >>> ResizeCrop(8, 8, shorter=10)(np.zeros((40, 80, 3), np.uint8)).shape
     (8, 8, 3)
@@ -59,6 +59,7 @@ class ResizeCrop:
     width: int
     shorter: int = 0
     filter: str = "bilinear"
+    floor: bool = False
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """`(h, w, 3)` uint8 → `(height, width, 3)` uint8."""
@@ -71,7 +72,9 @@ class ResizeCrop:
             size = (self.shorter, max(int(self.shorter * height / width), 1))
         else:
             size = (max(int(self.shorter * width / height), 1), self.shorter)
-        # the crop's place in the resized picture, as torchvision rounds it
-        left, top = round((size[0] - self.width) / 2), round((size[1] - self.height) / 2)
+        left, top = self._place(size[0] - self.width), self._place(size[1] - self.height)
         resized = picture.resize(size, resample)
         return np.array(resized.crop((left, top, left + self.width, top + self.height)), dtype=np.uint8)
+
+    def _place(self, rest: int) -> int:
+        return rest // 2 if self.floor else round(rest / 2)

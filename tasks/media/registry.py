@@ -1,4 +1,4 @@
-"""Media by name: which suffixes they bear, how their bytes are checked and decoded. Adding one is a file and an entry."""
+"""Media by name: which suffixes they bear, how their bytes are checked and decoded. One file and one entry each."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ class Medium:
 
     `module` holds `inspect(data, limits)`, a cheap check of the header, and `decode(data, limits)`, the content that
     encoders take; both raise `MediaError`. `version` rises when decoding changes, and is part of every fingerprint.
+    `batch` contents are read together: enough to keep the encoder busy, few enough to hold.
     """
 
     name: str
     suffixes: frozenset[str]
     version: int
+    batch: int
     module: str
 
     def inspect(self, data: bytes, limits: Limits) -> None:
@@ -53,13 +55,15 @@ class Medium:
         return function
 
 
-_IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .png .gif .webp .bmp .tif .tiff .svg .ppm .pgm .avif".split())
+_IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".ppm", ".pgm", ".avif"}
+)
 
 MEDIA: dict[str, Medium] = {
     medium.name: medium
     for medium in (
-        Medium("text", frozenset({".txt"}), 1, "tasks.media.text"),
-        Medium("image", _IMAGE_SUFFIXES, 1, "tasks.media.image"),
+        Medium("text", frozenset({".txt"}), 1, 4_096, "tasks.media.text"),
+        Medium("image", _IMAGE_SUFFIXES, 1, 128, "tasks.media.image"),
     )
 }
 

@@ -24,11 +24,11 @@ class CleanText:
 
 
 def clean_text(text: str, *, max_chars: int) -> CleanText:
-    """Normalise to NFC, drop control characters, collapse white space, cut at `max_chars`.
+    r"""Normalise to NFC, drop control characters, collapse white space, cut at `max_chars`.
 
     Raises `MediaError("text_empty")` when nothing is left.
 
-    >>> clean_text("  cafe\\u0301 \\n au  lait ", max_chars=100)
+    >>> clean_text("  cafe\u0301 \n au  lait ", max_chars=100)
     CleanText(text='café au lait', truncated=False)
     >>> clean_text("abcdef", max_chars=3)
     CleanText(text='abc', truncated=True)

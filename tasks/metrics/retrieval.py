@@ -81,7 +81,7 @@ def per_query(ranks: npt.NDArray[np.int64], relevant: npt.NDArray[np.int64]) -> 
 def evaluate(
     score: Callable[[slice], Array], relevant: npt.NDArray[np.int64], *, block: int = 512
 ) -> dict[str, Values]:
-    """Metrics of each query; `score(part)` gives the scores (len(part), m) of a slice of queries, so memory is a block."""
+    """Metrics of each query; `score(part)` gives the scores (len(part), m) of a slice of queries: memory is a block."""
     parts = []
     for start in range(0, len(relevant), block):
         part = slice(start, min(start + block, len(relevant)))

@@ -31,7 +31,7 @@ def corrected(scores: Array, terms: Array) -> Array:
 
 
 def csls(scores: Array, query_terms: Array, gallery_terms: Array) -> Array:
-    """CSLS: 2·S − r(query) − r(gallery) for scores (n, m). It ranks like `corrected`; its values compare across queries."""
+    """CSLS: 2·S − r(query) − r(gallery) for scores (n, m). Ranks like `corrected`, and compares across queries."""
     return np.asarray(2 * scores - query_terms[:, None] - gallery_terms[None], np.float32)
 
 

@@ -38,7 +38,7 @@ def dot(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
 
 
 def linear_map(matrix: npt.ArrayLike, x: npt.ArrayLike) -> Array:
-    """y = A·x for each row of `x` (n, d) and A (e, d): (n, e).
+    """A·x for each row of `x` (n, d) and A (e, d): (n, e).
 
     >>> linear_map([[1, 2], [3, 4]], [[1, 2]]).tolist()
     [[5.0, 11.0]]
@@ -54,7 +54,7 @@ def euclidean_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
     """
     left, right = np.asarray(a, np.float64), np.asarray(b, np.float64)
     square = (left**2).sum(1)[:, None] + (right**2).sum(1)[None] - 2 * left @ right.T
-    return np.sqrt(np.maximum(square, 0)).astype(np.float32)
+    return np.asarray(np.sqrt(np.maximum(square, 0)), np.float32)
 
 
 def profile_divergence(

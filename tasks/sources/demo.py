@@ -22,7 +22,7 @@ class DemoSource:
 
     name = "openmoji"
     uri = "demo:openmoji"
-    lexical = ("name_zh",)
+    lexical: tuple[str, ...] = ("name_zh",)
 
     def __init__(self) -> None:
         try:

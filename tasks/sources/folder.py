@@ -1,4 +1,4 @@
-"""A folder in the layout of Hugging Face's folder data sets: media and `metadata.{jsonl,csv,parquet}`, splits as folders."""
+"""A folder in the layout of Hugging Face's folder data sets: media, `metadata.{jsonl,csv,parquet}`, split folders."""
 
 from __future__ import annotations
 

@@ -25,8 +25,7 @@ def components(n: int, edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
     ones = np.ones(len(edges), np.int8)
     graph = coo_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(n, n)) if len(edges) else coo_matrix((n, n))
-    labels = connected_components(graph, directed=False)[1]
-    return labels.astype(np.int64)
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 
 def draw_split(group: str, seed: int, share: float) -> str:

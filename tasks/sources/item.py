@@ -33,7 +33,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class MediaRef:
-    """A medium of a row: `path` (NFC, posix, relative to the root) is its name, `file` the same as the disk spells it."""
+    """A medium of a row: `path` (NFC, posix, relative to the root) names it, `file` is that path as the disk has it."""
 
     path: str
     file: str

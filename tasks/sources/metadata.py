@@ -43,10 +43,9 @@ def records(path: Path, label: str) -> Iterator[Found]:
 
 def _json_lines(path: Path, label: str) -> Iterator[Found]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, raw in enumerate(file, 1):
             locator = f"{label}:{number}"
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
+            line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
             if not line.strip():
                 continue
             try:

@@ -162,8 +162,8 @@ def _prepare_row(record: Record, collection: str, limits: Limits, done: Prepared
             }
         )
     media = [(modality, media_key(collection, modality, path)) for modality, path in record["media"]]
-    for left, right in _links(list(dict.fromkeys(media)), texts):
-        left, right = sorted((left, right))
+    for link in _links(list(dict.fromkeys(media)), texts):
+        left, right = sorted(link)
         done.pairs.append(
             {
                 "key": pair_key(left[1], right[1], "given"),

@@ -21,7 +21,7 @@ _MISSING = (None, "")
 
 
 def is_media_column(name: str, *, table: bool = False) -> bool:
-    """Whether a column holds paths of media: `file_name`, `*_file_name`, `file_names`; in a table also `path`, `*_path`.
+    """Whether a column holds paths: `file_name`, `*_file_name`, `file_names`; in a table also `path`, `*_path`.
 
     >>> is_media_column("audio_file_name"), is_media_column("path"), is_media_column("path", table=True)
     (True, False, True)

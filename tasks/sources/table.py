@@ -19,7 +19,7 @@ SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 
 class TableSource:
-    """Reads a table whose columns `file_name`, `path` (or `*_file_name`, `*_path`) hold paths relative to its folder."""
+    """Reads a table whose columns `file_name`, `path` (`*_file_name`, `*_path`) hold paths relative to its folder."""
 
     def __init__(self, path: Path, columns: Columns) -> None:
         if path.suffix.lower() not in SUFFIXES:

@@ -1,0 +1,41 @@
+"""What all tests share: a quiet Prefect, and real files that are broken in real ways."""
+
+from __future__ import annotations
+
+import os
+
+# before Prefect is imported
+os.environ.update(
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    DO_NOT_TRACK="1",
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
+    PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
+    HF_HUB_OFFLINE="1",
+)
+
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """One temporary Prefect database and server for all flow tests, without the heartbeat's wait."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+@pytest.fixture
+def workspace_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh workspace, named in the environment as in a deployment, with its own results."""
+    root = tmp_path / "workspace"
+    monkeypatch.setenv("MODALIGN_WORKSPACE", str(root))
+    monkeypatch.chdir(tmp_path)
+    return root

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.media.registry import Limits, MediaError
+from tasks.sources.groups import components, draw_split, strictest
+from tasks.sources.item import MediaRef, Row, TextRef
+from tasks.sources.records import Prepared, prepare, stage
+from tests.tasks.media.test_image import saved, scene
+
+PICTURE = saved(scene(), "PNG")
+
+
+def reading(file: str) -> bytes:
+    if file.startswith("missing"):
+        raise MediaError("file_missing", "gone")
+    return PICTURE + file.encode()
+
+
+def prepared(rows: Iterable[Row]) -> Prepared:
+    staged = [(kind, record) for row in rows for _, kind, record in stage(row, lexical=(), stat=lambda file: (1, 1))]
+    return prepare(staged, collection="c", read=reading, limits=Limits())
+
+
+def row(key: str, files: tuple[str, ...], texts: tuple[str, ...]) -> Row:
+    media = tuple(MediaRef(file, file, "image") for file in files)
+    return Row(key, f"{key}:1", media, tuple(TextRef("caption", text) for text in texts))
+
+
+def test_pairs_join_what_stands_in_one_row() -> None:
+    """A row with two media and two texts gives the pair of media and each medium with each text: five pairs."""
+    done = prepared([row("r", ("a.png", "b.png"), ("x", "y"))])
+    assert len(done.items) == 4
+    kinds = sorted((pair["left_modality"], pair["right_modality"]) for pair in done.pairs)
+    assert kinds == [("image", "image"), *[("image", "text")] * 4]
+
+
+def test_a_medium_in_two_rows_is_one_item() -> None:
+    """A medium that two rows mention is one item, whatever the order of the rows, and pairs with both texts."""
+    rows = [row("r1", ("a.png",), ("x",)), row("r2", ("a.png",), ("y",))]
+    one, other = prepared(rows), prepared(rows[::-1])
+    assert sorted(item["key"] for item in one.items) == sorted(item["key"] for item in other.items)
+    assert sum(item["modality"] == "image" for item in one.items) == 1
+    assert len(one.pairs) == 2
+
+
+def test_lines_with_one_path_are_one_row() -> None:
+    """A table with a line for each caption of a picture gives the same items as one row with all captions."""
+    lines = [row("a.png", ("a.png",), (text,)) for text in ("x", "y", "x")]
+    whole = [row("a.png", ("a.png",), ("x", "y", "x"))]
+    keys = [sorted(item["key"] for item in prepared(rows).items) for rows in (lines, whole)]
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 4
+
+
+def test_equal_captions_are_told_apart() -> None:
+    """Two equal captions of one row are two items with one content."""
+    done = prepared([row("r", (), ("x", "x"))])
+    assert len({item["key"] for item in done.items}) == 2
+    assert len({item["content_hash"] for item in done.items}) == 1
+
+
+def test_faults_cost_themselves_alone() -> None:
+    """A missing file and an empty caption become faults with their places; the rest of the row stays."""
+    done = prepared([row("r", ("missing.png", "a.png"), ("  ", "x"))])
+    assert sorted((fault.locator, fault.code) for fault in done.faults) == [
+        ("missing.png", "file_missing"),
+        ("r#caption[1]", "text_empty"),
+    ]
+    assert len(done.items) == 2
+
+
+@given(st.integers(1, 30), st.data())
+def test_components_agree_with_plain_search(n: int, data: st.DataObject) -> None:
+    """Two nodes have one label exactly when a walk along the edges leads from one to the other."""
+    edges = data.draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=40))
+    labels = components(n, np.array(edges, np.int64).reshape(-1, 2))
+    reach = [{i} for i in range(n)]
+    for _ in range(n):
+        for a, b in edges:
+            joined = reach[a] | reach[b]
+            for node in joined:
+                reach[node] = reach[node] | joined
+    assert all((labels[i] == labels[j]) == (j in reach[i]) for i in range(n) for j in range(n))
+
+
+def test_drawn_splits_are_stable() -> None:
+    """About the asked share is held out, and the split of a group depends on itself and the seed alone."""
+    names = [f"g{i}" for i in range(5_000)]
+    held = [draw_split(name, 0, 0.2) == "heldout" for name in names]
+    assert abs(np.mean(held) - 0.2) < 0.02
+    assert held[:100] == [draw_split(name, 0, 0.2) == "heldout" for name in names[:100]]
+    assert held != [draw_split(name, 1, 0.2) == "heldout" for name in names]
+
+
+def test_evaluation_wins_a_group() -> None:
+    """A group with members in several splits belongs to the most held-out one."""
+    assert strictest(["train", "val", "test"]) == "test"
+    assert strictest(["val", "train"]) == "val"
