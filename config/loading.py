@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from config.errors import UserError
 from config.params import PipelineParams
 from config.settings import CONFIG_FILE
+from config.toml import parse
 
 
 def profile_names() -> list[str]:
@@ -33,7 +33,7 @@ def load_profile(profile: str, overrides: Sequence[str] = (), **given: Any) -> P
     params = _read(profile)
     own = Path(CONFIG_FILE)
     if own.is_file():
-        params = _merge(params, _toml(own.read_text(encoding="utf-8"), str(own)).get("params", {}))
+        params = _merge(params, parse(own.read_text(encoding="utf-8"), str(own)).get("params", {}))
     for text in overrides:
         params = _merge(params, _override(text))
     params = _merge(params, {key: value for key, value in given.items() if value is not None})
@@ -51,18 +51,11 @@ def load_profile(profile: str, overrides: Sequence[str] = (), **given: Any) -> P
 def _read(profile: str) -> dict[str, Any]:
     packaged = files("config").joinpath("profiles", f"{profile}.toml")
     if profile in profile_names():
-        return _toml(packaged.read_text(encoding="utf-8"), f"profile {profile}")
+        return parse(packaged.read_text(encoding="utf-8"), f"profile {profile}")
     path = Path(profile)
     if path.suffix == ".toml" and path.is_file():
-        return _toml(path.read_text(encoding="utf-8"), profile)
+        return parse(path.read_text(encoding="utf-8"), profile)
     raise UserError(f"there is no profile {profile!r}", f"use one of {', '.join(profile_names())}, or a .toml file")
-
-
-def _toml(text: str, name: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{name} is not TOML: {error}", "mend the line it names") from None
 
 
 def _override(text: str) -> dict[str, Any]:

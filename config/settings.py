@@ -9,6 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from config.errors import UserError
+from config.toml import parse
+
 CONFIG_FILE = "modalign.toml"
 
 
@@ -44,8 +47,12 @@ class Settings(BaseSettings):
 
 
 class _SettingsTable(TomlConfigSettingsSource):
-    """The table [settings] of modalign.toml; its other tables are params."""
+    """The table [settings] of modalign.toml; its other tables are params. An unknown setting is an error."""
 
     def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
-        table = super()._read_file(file_path).get("settings", {})
-        return dict(table)
+        table: dict[str, Any] = parse(file_path.read_text(encoding="utf-8"), CONFIG_FILE).get("settings", {})
+        known = Settings.model_fields
+        for name in table:
+            if name not in known:
+                raise UserError(f"setting {name!r} in {CONFIG_FILE} is not known", f"known: {', '.join(known)}")
+        return table

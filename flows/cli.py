@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -267,16 +268,19 @@ def doctor(*, common: Common = _DEFAULT) -> None:
         sys.exit(1)
 
 
-def main() -> None:
-    """Run the command line; exit code 0 for success, 2 for bad input, 1 for a failed run."""
-    debug = "--debug" in sys.argv
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line on `words` (without them, the process's own).
+
+    Exit code 0 for success, 2 for bad input, 1 for a failed run, 130 when it was interrupted.
+    """
+    words = list(sys.argv[1:] if words is None else words)
     try:
-        app()
+        app(words, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         print("modalign: stopped; the same command goes on where it was", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if debug:
+        if "--debug" in words:
             raise
         from flows.errors import explain
 

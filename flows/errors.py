@@ -5,6 +5,7 @@ from __future__ import annotations
 
 def explain(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for any error that reaches the command line."""
+    from cyclopts import CycloptsError
     from pydantic import ValidationError
 
     from config.errors import ModalignError
@@ -15,8 +16,13 @@ def explain(error: BaseException) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, StorageError | EncoderError):
         return 1, str(error)
+    if isinstance(error, CycloptsError):
+        return 2, f"{_line(error)}; see modalign --help"
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return 2, f"setting {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})"
-    text = " ".join(str(error).split()) or "no message"
-    return 1, f"{type(error).__name__}: {text}; run again with --debug for the traceback"
+    return 1, f"{type(error).__name__}: {_line(error) or 'no message'}; run again with --debug for the traceback"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -85,7 +85,7 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
         "seed": params.seed,
         "directions": ways,
         "modality_gap": modality_gap(query.vectors, gallery.vectors),
-        "ann": aligned.index.index.model_dump(exclude={"tried"}),
+        "ann": aligned.index.index.model_dump(exclude={"tried", "seconds"}),
         "quarantined": {name: catalog.quarantine_counts(store, name) for name in collections},
         "leaks": {"media": groups.media_leaks, "texts": groups.text_leaks, "moved_to_held_out": groups.moved},
         "seen": sorted({one["seen"] for many in config["encoders"].values() for one in many if one["seen"]}),

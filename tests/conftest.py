@@ -1,11 +1,13 @@
-"""What all tests share: a quiet Prefect, and real files that are broken in real ways."""
+"""What all tests share: a quiet Prefect of their own, a fresh workspace, tiny encoders."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 
 # before Prefect is imported
 os.environ.update(
+    PREFECT_HOME=tempfile.mkdtemp(prefix="modalign-tests-"),
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
@@ -13,10 +15,12 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
 )
 
-from collections.abc import Iterator  # noqa: E402
-from pathlib import Path  # noqa: E402
+from collections.abc import Iterator
+from pathlib import Path
 
-import pytest  # noqa: E402
+import pytest
+
+from tests.tiny import save_encoders
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +29,8 @@ def prefect_server() -> Iterator[None]:
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
+    quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with prefect_test_harness(server_startup_timeout=120), quick:
         yield
 
 
@@ -39,3 +41,10 @@ def workspace_env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MODALIGN_WORKSPACE", str(root))
     monkeypatch.chdir(tmp_path)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, ...]]:
+    """Encoders of pictures and texts with random weights, as params name them."""
+    image, text = save_encoders(tmp_path_factory.mktemp("encoders"))
+    return {"image": (image,), "text": (text,)}

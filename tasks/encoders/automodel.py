@@ -179,7 +179,7 @@ def _model(where: str, revision: str | None) -> Any:
     try:
         with _quiet():
             return AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False, **pinned).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(f"{where} cannot be loaded ({cause})", "check that it is a whole AutoModel") from error
 

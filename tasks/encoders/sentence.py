@@ -15,7 +15,7 @@ from typing import Any
 
 from tasks.encoders.keep import keep
 from tasks.encoders.packages import check_hash, weight_files
-from tasks.encoders.protocol import EncoderSpec, Runtime
+from tasks.encoders.protocol import EncoderError, EncoderSpec, Runtime
 from tasks.encoders.split_zip import unpack
 from tasks.encoders.text_encoder import TextEncoder
 from tasks.encoders.tokens import Tokens
@@ -66,6 +66,8 @@ def model_folder(spec: EncoderSpec, models_dir: Path) -> Iterator[Path]:
     Raises `EncoderError` when a file is missing, or a packaged one is not the pinned one.
     """
     if spec.name.startswith("local:"):
+        if missing := [name for name in sorted(FILES) if not Path(spec.source, name).is_file()]:
+            raise EncoderError(f"{spec.name} holds no {' and no '.join(missing)}", "save it beside the model")
         yield Path(spec.source)
     elif spec.name.startswith("hf:"):
         from tasks.encoders.automodel_names import hub_file

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
+import sys
 import warnings
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ def penultimate_module(weights: str) -> Any:
     try:
         net = network(weights)
         net.load_state_dict(_state(chosen))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         file = chosen.url.rpartition("/")[2]
         mend = f"check the network, or put {file} into the folder checkpoints of torch.hub.get_dir()"
@@ -76,7 +79,7 @@ def _state(chosen: Any) -> dict[str, Any]:
     file = Path(torch.hub.get_dir(), "checkpoints", chosen.url.rpartition("/")[2])
     if file.is_file():  # torch checks what it downloads, and trusts what lies there
         _check(file)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):  # torch prints that it downloads
         warnings.simplefilter("ignore")
         state = chosen.get_state_dict(progress=False, check_hash=True, weights_only=True, map_location="cpu")
     return {_DENSE.sub(r"\1", name): value for name, value in state.items()}

@@ -114,7 +114,8 @@ def torchvision_spec(name: str) -> EncoderSpec:
     """
     weights = name.removeprefix("torchvision:")
     family, _, which = weights.partition(".")
-    own = [known for known in WEIGHTS if known.partition(".")[0].lower() == family.lower()]
+    model = family.lower().removesuffix("_weights")
+    own = [known for known in WEIGHTS if known.partition("_Weights.")[0].lower() == model]
     if which.upper() == "DEFAULT":
         raise EncoderError(
             f"{name}: DEFAULT moves when torchvision is updated", f"write {' or '.join(own) or 'the exact weights'}"
