@@ -21,7 +21,7 @@ lint: $(VENV)/.installed-test
 check: lint test
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "modalign needs Python 3.11 or later, $(PYTHON) is %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'

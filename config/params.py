@@ -106,7 +106,9 @@ class PipelineParams(Params):
     """All params of a run. `source` is a folder, a table, or `demo:openmoji`."""
 
     source: str = Field("demo:openmoji", description="Folder, table (CSV, Parquet) or demo:openmoji.")
-    collection: str | None = Field(None, description="Name of the collection; without it the folder's name.")
+    collection: str | None = Field(
+        None, description="Name of the collection; without it the folder's name.", examples=["photos"]
+    )
     columns: ColumnsParams = ColumnsParams()
     preprocess: PreprocessParams = PreprocessParams()
     encode: EncodeParams = EncodeParams()

@@ -23,10 +23,14 @@ class Settings(BaseSettings):
     )
 
     workspace: Path = Field(Path("modalign-data"), description="Folder of tables, spaces, results cache and reports.")
-    tables_uri: str | None = Field(None, description="LanceDB URI of the tables; without it workspace/tables.")
+    tables_uri: str | None = Field(
+        None, description="LanceDB URI of the tables; without it workspace/tables.", examples=["s3://bucket/tables"]
+    )
     profile: str = Field("small", description="Params by name, or a TOML file.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where encoders run.")
-    threads: int | None = Field(None, ge=1, description="Bound on the CPUs an encoder uses; without it all of them.")
+    threads: int | None = Field(
+        None, ge=1, description="Bound on the CPUs an encoder uses; without it all of them.", examples=[2]
+    )
 
     @field_validator("workspace")
     @classmethod

@@ -75,7 +75,14 @@ def demo(*, common: Common = _DEFAULT) -> None:
 
 
 @app.command
-def run(source: str, /, *, collection: str | None = None, refresh: bool = False, common: Common = _DEFAULT) -> None:
+def run(
+    source: str,
+    /,
+    *,
+    collection: str | None = None,
+    refresh: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = _DEFAULT,
+) -> None:
     """Run the whole pipeline on SOURCE: a folder, a table (CSV, Parquet, JSON lines) or demo:openmoji.
 
     Examples: `modalign run photos` · `modalign run photos --profile best --json` ·
@@ -101,7 +108,14 @@ def run(source: str, /, *, collection: str | None = None, refresh: bool = False,
 
 
 @app.command
-def ingest(source: str, /, *, collection: str | None = None, refresh: bool = False, common: Common = _DEFAULT) -> None:
+def ingest(
+    source: str,
+    /,
+    *,
+    collection: str | None = None,
+    refresh: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = _DEFAULT,
+) -> None:
     """Scan, preprocess and encode SOURCE, without fitting a space.
 
     Example: `modalign ingest photos --profile small`

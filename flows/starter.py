@@ -52,12 +52,13 @@ def _fields(fields: dict[str, FieldInfo]) -> Iterator[str]:
         if default is PydanticUndefined or isinstance(default, BaseModel) or info.description is None:
             continue
         yield f"# {info.description}"
-        yield f"# {name} = {_toml(default)}"
+        if default is None:
+            yield f"# {name} = {_toml((info.examples or [''])[0])}  # an example; unset by default"
+        else:
+            yield f"# {name} = {_toml(default)}"
 
 
 def _toml(value: Any) -> str:
-    if value is None:
-        return '""  # unset'
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, tuple | list):

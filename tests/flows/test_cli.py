@@ -60,7 +60,7 @@ def test_the_starter_is_the_defaults(workspace_env: Path, monkeypatch: pytest.Mo
     assert call("init") == 2
     assert call("init", "--force") == 0
     assert path.with_suffix(".toml.bak").exists()
-    said = [line.removeprefix("# ") for line in starter().splitlines() if "unset" not in line]
+    said = [line.removeprefix("# ") for line in starter().splitlines() if "unset by default" not in line]
     told = tomllib.loads("\n".join(line for line in said if line.startswith("[") or " = " in line))
     assert PipelineParams.model_validate(told["params"]) == PipelineParams()
 

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config.errors import UserError
+from flows.pipeline import pipeline
+from storage.filters import eq
+from storage.fulltext import reciprocal_rank_fusion
+from storage.workspace import Workspace
+from tasks.search import Searcher
+from tests.flows.runs import params_for
+from tests.tiny import write_collection
+
+CHINESE = ("红色的圆", "绿色的方块", "蓝色的圆")
+
+
+@pytest.fixture(scope="module")
+def workspace(
+    prefect_server: None, tiny_encoders: dict[str, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workspace]:
+    """A published space over 40 drawn pictures with two captions and a Chinese title each, the title for full text."""
+    root = tmp_path_factory.mktemp("search")
+    folder = write_collection(root / "shapes", 40)
+    lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    for number, row in enumerate(lines):
+        row["title"] = CHINESE[number % 3]
+        row["price"] = number
+    (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODALIGN_WORKSPACE", str(root / "workspace"))
+        pipeline(params_for(folder, tiny_encoders, columns={"lexical": ["title"]}))
+        yield Workspace(root=root / "workspace")
+
+
+def test_vectors_rank_by_corrected_cosine(workspace: Workspace) -> None:
+    """The hits of a picture are those with the largest 2·cos − r(caption), computed by plain numpy over the table."""
+    searcher = Searcher(workspace)
+    store = workspace.store
+    table = searcher._manifest["space"]["table"]
+    rows = store.read(table, ["key", "modality", "uri", "vector", "hubness_image"]).to_pylist()
+    query = next(row for row in rows if row["uri"] == "0003.png")
+    scores = {
+        row["key"]: 2 * float(np.dot(row["vector"], query["vector"])) - row["hubness_image"]
+        for row in rows
+        if row["modality"] == "text"
+    }
+    best = sorted(scores, key=lambda key: (-scores[key], key))[:5]
+    answer = searcher.by_file(workspace.root.parent / "shapes" / "0003.png", k=5)
+    assert (answer.target, answer.mode) == ("text", "vector")
+    assert [hit.key for hit in answer.hits] == best
+    assert [hit.score for hit in answer.hits] == pytest.approx([scores[key] for key in best], abs=1e-3)
+
+
+def test_hybrid_is_the_fusion_of_both_rankings(workspace: Workspace) -> None:
+    """A hybrid answer is the reciprocal-rank fusion of the vector answer and the full-text answer."""
+    searcher = Searcher(workspace)
+    asked = {
+        mode: searcher.by_text("a red circle", target="image", k=40, mode=mode) for mode in ("vector", "text", "hybrid")
+    }
+    lists = [[hit.key for hit in asked[mode].hits] for mode in ("vector", "text")]
+    fused = reciprocal_rank_fusion(lists, [1.0, 1.0])
+    assert [hit.key for hit in asked["hybrid"].hits] == list(fused)[:40]
+    assert all(hit.found_by == ("text",) for hit in asked["text"].hits)
+
+
+def test_words_find_by_stem_and_by_characters(workspace: Workspace) -> None:
+    """Full text finds `circles` where the caption says circle, and Chinese words inside longer ones."""
+    searcher = Searcher(workspace)
+    english = searcher.by_text("circles", target="image", k=5, mode="text").hits
+    assert english
+    assert all("circle" in hit.text for hit in english)
+    chinese = searcher.by_text("圆", target="image", k=40, mode="text").hits
+    assert len(chinese) == sum(CHINESE[n % 3] != "绿色的方块" for n in range(40))
+    (best, *_) = searcher.by_text("绿色方块", target="image", k=3, mode="text").hits
+    assert best.attributes["title"] == "绿色的方块"
+
+
+def test_a_filter_bounds_the_hits(workspace: Workspace) -> None:
+    """With a filter on the split every hit is of that split, and k of them are found where there are k."""
+    searcher = Searcher(workspace)
+    hits = searcher.by_text("a red circle", target="text", k=10, mode="vector", where=eq("split", "train")).hits
+    assert len(hits) == 10
+    rows = workspace.store.read(searcher._manifest["space"]["table"], ["key", "split"]).to_pylist()
+    splits = {row["key"]: row["split"] for row in rows}
+    assert {splits[hit.key] for hit in hits} == {"train"}
+
+
+def test_hits_carry_what_a_person_needs(workspace: Workspace) -> None:
+    """A hit names the file inside the collection, its attributes and its words."""
+    hit = Searcher(workspace).by_text("a red circle", k=1).hits[0]
+    assert hit.modality == "image"
+    assert Path(hit.path).is_file()
+    assert hit.attributes["price"] == int(Path(hit.path).stem)
+
+
+def test_an_open_searcher_sees_one_version(workspace: Workspace) -> None:
+    """Rows deleted after a searcher was opened do not change its answers."""
+    searcher = Searcher(workspace)
+    before = searcher.by_text("a red circle", k=5, mode="vector").hits
+    table = searcher._manifest["space"]["table"]
+    workspace.store.delete_keys(table, [before[0].key])
+    try:
+        assert searcher.by_text("a red circle", k=5, mode="vector").hits == before
+        assert Searcher(workspace).by_text("a red circle", k=5, mode="vector").hits == before
+    finally:
+        newest = workspace.store.open(table)
+        newest.restore(searcher._manifest["index"]["version"])
+
+
+def test_mistakes_are_named(workspace: Workspace, tmp_path: Path) -> None:
+    """What cannot be searched with or for is the user's error, in one line."""
+    searcher = Searcher(workspace)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    wrong = [
+        (lambda: searcher.by_text("  "), "the query is empty"),
+        (lambda: searcher.by_text("x", target="audio"), "image, text"),
+        (lambda: searcher.by_text("x", k=0), "k is 0"),
+        (lambda: searcher.by_file(tmp_path / "gone.png"), "cannot be read"),
+        (lambda: searcher.by_file(tmp_path / "broken.png"), "broken.png"),
+        (lambda: searcher.by_file(tmp_path / "song.mp3"), "no medium of this space"),
+        (lambda: Searcher(workspace, "other"), "known: shapes"),
+    ]
+    for call, part in wrong:
+        with pytest.raises(UserError, match=part):
+            call()
+
+
+def test_the_query_core_starts_light() -> None:
+    """Importing the query core loads neither Prefect nor torch nor transformers."""
+    code = "import sys, tasks.search; print(sorted({'prefect', 'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
