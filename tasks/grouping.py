@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,13 @@ from storage import schemas
 from storage.filters import eq
 from storage.tables import Store
 from tasks.refs import GroupReport, Leak
-from tasks.sources.groups import components, draw_split, strictest
+from tasks.sources.groups import HELD_OUT, components, draw_split, strictest
 from tasks.sources.item import digest
 
 _COLUMNS = ("key", "modality", "content_hash", "row_key", "declared_group", "declared_split", "group", "split", "uri")
 _EXAMPLES = 20
+
+Indices = npt.NDArray[np.int64]
 
 
 def group_collection(store: Store, collection: str, *, seed: int, share: float) -> GroupReport:
@@ -31,9 +34,10 @@ def group_collection(store: Store, collection: str, *, seed: int, share: float) 
     if items.num_rows == 0:
         return GroupReport(groups=0, splits={}, drawn=False, moved=0, digest=digest(collection))
     keys = np.asarray(items["key"].to_pylist())
-    labels = components(len(keys), _edges(store, collection, items, keys))
+    given = _given(store, collection, keys)
+    labels = components(len(keys), np.concatenate([*_same(items), given]))
     declared = items["declared_split"].to_pylist()
-    drawn = not any(split in ("test", "val") for split in declared)
+    drawn = not {"test", "val", HELD_OUT} & set(declared)
     groups, splits = _assign(collection, items["row_key"].to_pylist(), declared, labels, seed, share, drawn=drawn)
     changed = [
         {"key": key, "group": group, "split": split}
@@ -45,7 +49,7 @@ def group_collection(store: Store, collection: str, *, seed: int, share: float) 
     if changed:
         part = pa.schema([schemas.items().field(name) for name in ("key", "group", "split")])
         store.upsert(schemas.ITEMS, schemas.items(), pa.Table.from_pylist(changed, part))
-    leaks, text_leaks = _leaks(items)
+    leaks, text_leaks = _leaks(items, given)
     names, counts = np.unique(splits, return_counts=True)
     return GroupReport(
         groups=int(labels.max()) + 1,
@@ -61,9 +65,8 @@ def group_collection(store: Store, collection: str, *, seed: int, share: float) 
     )
 
 
-def _edges(store: Store, collection: str, items: pa.Table, keys: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
-    """Pairs of item numbers that belong together."""
-    edges: list[npt.NDArray[np.int64]] = []
+def _same(items: pa.Table) -> Iterator[Indices]:
+    """Pairs of item numbers that share a row, a medium's content or a group name."""
     media = np.asarray(items["modality"].to_pylist()) != "text"
     for column, mask in (("row_key", None), ("content_hash", media), ("declared_group", None)):
         values = items[column].to_pylist()
@@ -73,15 +76,20 @@ def _edges(store: Store, collection: str, items: pa.Table, keys: npt.NDArray[np.
             _, first, back = np.unique(
                 np.asarray(values, dtype=object)[places].astype(str), return_index=True, return_inverse=True
             )
-            edges.append(np.stack([places, places[first][back]], 1))
+            yield np.stack([places, places[first][back]], 1)
+
+
+def _given(store: Store, collection: str, keys: npt.NDArray[np.str_]) -> Indices:
+    """The given pairs as item numbers (m, 2)."""
+    edges = [np.empty((0, 2), np.int64)]
     for batch in store.stream(schemas.PAIRS, ["left", "right"], eq("collection", collection) & eq("source", "given")):
         ends = [_find(keys, batch.column(side).to_pylist()) for side in (0, 1)]
         there = (ends[0] >= 0) & (ends[1] >= 0)
         edges.append(np.stack(ends, 1)[there])
-    return np.concatenate(edges) if edges else np.empty((0, 2), np.int64)
+    return np.concatenate(edges)
 
 
-def _find(keys: npt.NDArray[np.str_], wanted: list[str]) -> npt.NDArray[np.int64]:
+def _find(keys: npt.NDArray[np.str_], wanted: list[str]) -> Indices:
     """Places of `wanted` in the sorted `keys`, -1 where absent."""
     names = np.asarray(wanted, dtype=keys.dtype)
     place = np.minimum(np.searchsorted(keys, names), len(keys) - 1)
@@ -92,7 +100,7 @@ def _assign(
     collection: str,
     row_keys: list[str],
     declared: list[str | None],
-    labels: npt.NDArray[np.int64],
+    labels: Indices,
     seed: int,
     share: float,
     *,
@@ -113,8 +121,11 @@ def _assign(
     return [names[label] for label in labels.tolist()], [split_of[label] for label in labels.tolist()]
 
 
-def _leaks(items: pa.Table) -> tuple[list[Leak], int]:
-    """Contents whose items declare several splits: the media ones by name, the texts counted."""
+def _leaks(items: pa.Table, given: Indices) -> tuple[list[Leak], int]:
+    """Contents that stand in several declared splits: the media ones by name, the texts counted.
+
+    A medium that several rows mention is one item with the split of one of them; its known partners tell the others.
+    """
     splits: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     where: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     columns = [items[name].to_pylist() for name in ("modality", "content_hash", "declared_split", "uri")]
@@ -122,9 +133,17 @@ def _leaks(items: pa.Table) -> tuple[list[Leak], int]:
         if split is not None:
             splits[modality, content].add(split)
             where[modality, content].append(uri)
+    modalities, contents, declared, uris = columns
+    for pair in given.tolist():
+        for medium, partner in (pair, pair[::-1]):
+            if modalities[medium] != "text" and declared[partner] is not None:
+                splits[modalities[medium], contents[medium]].add(declared[partner])
+                where[modalities[medium], contents[medium]].append(uris[medium])
     crossing = sorted(name for name, found in splits.items() if len(found) > 1)
     media = [
-        Leak(modality=m, content_hash=c, splits=tuple(sorted(splits[m, c])), examples=tuple(sorted(where[m, c])[:4]))
+        Leak(
+            modality=m, content_hash=c, splits=tuple(sorted(splits[m, c])), examples=tuple(sorted(set(where[m, c]))[:4])
+        )
         for m, c in crossing
         if m != "text"
     ]

@@ -19,8 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.tiny import save_encoders
+
+
+settings.register_profile("modalign", deadline=None)  # a busy machine is no failure
+settings.load_profile("modalign")
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +13,23 @@ Values = npt.NDArray[np.float64]
 def group_weights(n_groups: int, draws: int, seed: int) -> npt.NDArray[np.int32]:
     """How often each group is drawn in each of `draws` resamples: (draws, n_groups), each row sums to n_groups."""
     generator = np.random.default_rng(seed)
-    return generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=draws).astype(np.int32)
+    out = np.empty((draws, n_groups), np.int32)
+    for row in out:
+        row[:] = np.bincount(generator.integers(n_groups, size=n_groups), minlength=n_groups)
+    return out
 
 
 def resampled_means(values: Values, groups: npt.NDArray[np.int64], weights: npt.NDArray[np.int32]) -> Values:
     """Mean of `values` (n,) in each resample: (draws,). `groups` (n,) gives each value's group as 0 … n_groups − 1.
+    A resample that holds no value counts as 0.
 
     >>> resampled_means(np.array([0.0, 1.0]), np.array([0, 1]), np.array([[1, 1], [2, 0]])).tolist()
     [0.5, 0.0]
     """
     n_groups = weights.shape[1]
-    sums = np.bincount(groups, values, n_groups)
-    sizes = np.bincount(groups, minlength=n_groups).astype(np.float64)
-    return np.asarray((weights @ sums) / np.maximum(weights @ sizes, 1e-12))
+    totals = np.stack([np.bincount(groups, values, n_groups), np.bincount(groups, minlength=n_groups)], 1)
+    drawn = np.stack([row @ totals for row in weights])  # row by row: all weights as floats would be large
+    return np.asarray(drawn[:, 0] / np.maximum(drawn[:, 1], 1))
 
 
 def interval(draws: Values, confidence: float) -> tuple[float, float]:
@@ -38,7 +42,7 @@ def interval(draws: Values, confidence: float) -> tuple[float, float]:
 def intervals(
     values: Mapping[str, Values], groups: npt.NDArray[np.int64], weights: npt.NDArray[np.int32], confidence: float
 ) -> dict[str, tuple[float, float]]:
-    """Interval of the mean of each metric."""
+    """Interval of the mean of each metric; of the ranks none, since their summary is a median."""
     return {
         name: interval(resampled_means(one, groups, weights), confidence)
         for name, one in values.items()
@@ -57,15 +61,3 @@ def paired_difference(
     weights = group_weights(int(groups.max()) + 1, draws, seed)
     means = resampled_means(ours - theirs, groups, weights)
     return (float((ours - theirs).mean()), *interval(means, confidence))
-
-
-def statistic_interval(
-    statistic: Callable[[npt.NDArray[np.int32]], Values],
-    n_groups: int,
-    *,
-    draws: int,
-    confidence: float,
-    seed: int,
-) -> tuple[float, float]:
-    """Interval of any statistic that maps resample weights (draws, n_groups) to one value a draw (rsum, say)."""
-    return interval(statistic(group_weights(n_groups, draws, seed)), confidence)

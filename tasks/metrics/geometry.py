@@ -1,4 +1,4 @@
-"""The shape of a joint space: how far the modalities lie apart, and how well an index finds what is near."""
+"""The shape of a joint space: how far the modalities lie apart."""
 
 from __future__ import annotations
 
@@ -15,12 +15,3 @@ def modality_gap(a: Array, b: Array) -> float:
     2.0
     """
     return float(np.linalg.norm(a.mean(0, dtype=np.float64) - b.mean(0, dtype=np.float64)))
-
-
-def neighbour_recall(found: npt.NDArray[np.str_], exact: npt.NDArray[np.str_]) -> float:
-    """Share of the exact neighbours (n, k) that stand among the found ones (n, m), of any order.
-
-    >>> neighbour_recall(np.array([["a", "b"]]), np.array([["b", "c"]]))
-    0.5
-    """
-    return float(np.mean([len(set(one) & set(other)) / len(other) for one, other in zip(found, exact, strict=True)]))

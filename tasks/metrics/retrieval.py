@@ -36,20 +36,26 @@ def positions(scores: Array, relevant: npt.NDArray[np.int64]) -> npt.NDArray[np.
     """Ranks (1 is best) of the relevant items of each query, ascending, padded with a huge value: (n, r).
 
     `scores` (n, m); `relevant` (n, r) padded with -1. At equal scores every other item stands before a relevant one.
+    So it does where a score is not a number: a relevant item without one stands last, any other one first.
 
     >>> positions(np.array([[0.5, 0.5, 0.1]], np.float32), np.array([[0]])).tolist()
     [[2]]
     """
     there = relevant >= 0
-    values = np.where(there, np.take_along_axis(scores, np.maximum(relevant, 0), 1), -np.inf)
+    count = there.sum(1)
+    values = np.take_along_axis(scores, np.maximum(relevant, 0), 1)
+    values = np.where(there & ~np.isnan(values), values, -np.inf)
+    if np.isnan(scores).any():
+        scores = np.where(np.isnan(scores), np.inf, scores)
+        row, place = np.nonzero(there)
+        scores[row, relevant[row, place]] = values[row, place]
     values = -np.sort(-values, axis=1)
     out = np.empty(relevant.shape, np.int64)
-    for place in range(relevant.shape[1]):
-        mine = values[:, place : place + 1]
+    for number in range(relevant.shape[1]):
+        mine = values[:, number : number + 1]
         not_below = (scores >= mine).sum(1)
-        relevant_not_below = ((values >= mine) & np.isfinite(values)).sum(1)
-        out[:, place] = not_below - relevant_not_below + place + 1
-    count = there.sum(1)
+        relevant_not_below = np.minimum((values >= mine).sum(1), count)  # the padding is -inf, as a score may be
+        out[:, number] = not_below - relevant_not_below + number + 1
     out[np.arange(relevant.shape[1])[None] >= count[:, None]] = np.iinfo(np.int64).max
     return out
 
@@ -118,17 +124,20 @@ def chance_hit_rate(k: int, n_gallery: int, n_relevant: int) -> float:
 def chance_interval(
     k: int, n_gallery: int, n_relevant: npt.NDArray[np.int64], confidence: float = 0.99
 ) -> tuple[float, float, float]:
-    """Expected hit_rate@k of random rankings of these queries, and its central interval (normal, clipped at 0).
+    """Expected hit_rate@k of random, independent rankings of these queries, and its central interval.
+
+    The interval is that of the binomial with the mean chance: exact where all queries have as many relevant items,
+    else a little wide (Hoeffding 1956).
 
     >>> chance_interval(1, 2, np.array([1] * 100))[0]
     0.5
     """
-    from statistics import NormalDist
+    from scipy.special import bdtr
 
     counts = np.bincount(n_relevant)
     chances = np.array([chance_hit_rate(k, n_gallery, r) if c else 0.0 for r, c in enumerate(counts)])
-    total = counts.sum()
+    total = int(counts.sum())
     mean = float((counts * chances).sum() / total)
-    spread = float(np.sqrt((counts * chances * (1 - chances)).sum()) / total)
-    reach = NormalDist().inv_cdf(0.5 + confidence / 2) * spread
-    return mean, max(0.0, mean - reach), min(1.0, mean + reach)
+    below = bdtr(np.arange(total), total, mean)  # P(at most so many hits)
+    low, high = np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return mean, float(low / total), float(high / total)

@@ -7,15 +7,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasks.retrieval.hubness import hubness_terms
-from tasks.retrieval.knn import top_k
+from tasks.retrieval.hubness import csls, hubness_terms
+from tasks.retrieval.knn import CELLS, blocks, top_k
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 
 class Matches(NamedTuple):
-    """Row numbers of both sides (n,), the similarity that ranked them, and its lead over the next candidate."""
+    """Row numbers of both sides (n,), by the left one; the similarity that ranked them; its lead over the next one."""
 
     left: Indices
     right: Indices
@@ -31,12 +31,13 @@ def mutual_neighbours(
     score: Literal["cosine", "csls"] = "csls",
     min_margin: float = 0.0,
     hubness_k: int = 10,
-    block: int = 2048,
+    cells: int = CELLS,
 ) -> Matches:
     """Pairs (i, j) of rows of `a` (n, d) and `b` (m, d), unit vectors, each in the other's top `k`.
 
     CSLS (Conneau et al. 2018) is 2·cos − r(i) − r(j), with r over the other side. The margin is how far the pair leads
-    the best other candidate of its left item; pairs below `min_margin` are left out. Memory is one block of scores.
+    the best other candidate of its left item, below zero for all but the first one, and 0 where there is no other;
+    pairs below `min_margin` are left out. `cells` bounds the scores that are held at once.
 
     >>> x = np.eye(3, dtype=np.float32)
     >>> mutual_neighbours(x, x[[1, 0, 2]], score="cosine").right.tolist()
@@ -47,13 +48,13 @@ def mutual_neighbours(
         return Matches(empty, empty, np.empty(0, np.float32), np.empty(0, np.float32))
     terms = np.zeros(len(a), np.float32), np.zeros(len(b), np.float32)
     if score == "csls":
-        terms = hubness_terms(a, b, hubness_k), hubness_terms(b, a, hubness_k)
-    near_b, score_b = _neighbours(a, b, terms, max(k, 1) + 1, score, block)
-    near_a, _ = _neighbours(b, a, terms[::-1], max(k, 1), score, block)
+        terms = hubness_terms(a, b, hubness_k, cells=cells), hubness_terms(b, a, hubness_k, cells=cells)
+    near_b, score_b = _neighbours(a, b, terms, k + 1, score, cells)
+    near_a, _ = _neighbours(b, a, terms[::-1], k, score, cells)
     left = np.repeat(np.arange(len(a)), min(k, near_b.shape[1]))
     right = near_b[:, :k].ravel()
     values = score_b[:, :k].ravel()
-    mutual = (near_a[right, :k] == left[:, None]).any(1)
+    mutual = (near_a[right] == left[:, None]).any(1)
     # the best candidate that is not this pair's own: the runner-up for the first, the first for the others
     first = near_b[left, 0] == right
     rival = np.where(first, score_b[left, min(1, score_b.shape[1] - 1)], score_b[left, 0])
@@ -63,13 +64,13 @@ def mutual_neighbours(
 
 
 def _neighbours(
-    queries: Array, gallery: Array, terms: tuple[Array, Array], k: int, score: str, block: int
+    queries: Array, gallery: Array, terms: tuple[Array, Array], k: int, score: str, cells: int
 ) -> tuple[Indices, Array]:
     indices, scores = [], []
-    for start in range(0, len(queries), block):
-        values = queries[start : start + block] @ gallery.T
+    for part in blocks(len(queries), len(gallery), cells):
+        values = queries[part] @ gallery.T
         if score == "csls":
-            values = 2 * values - terms[0][start : start + block, None] - terms[1][None]
+            values = csls(values, terms[0][part], terms[1])
         found = top_k(np.asarray(values, np.float32), k)
         indices.append(found[0])
         scores.append(found[1])

@@ -8,20 +8,24 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from tasks.retrieval.knn import CELLS, blocks
+
 Array = npt.NDArray[np.float32]
 
 
-def hubness_terms(gallery: Array, bank: Array, k: int = 10, *, block: int = 2048) -> Array:
+def hubness_terms(gallery: Array, bank: Array, k: int = 10, *, cells: int = CELLS) -> Array:
     """r(g): mean of the `k` largest similarities of each gallery item (n, d) to a bank of queries (b, d): (n,).
+
+    A bank of fewer than `k` is averaged whole. `cells` bounds the similarities that are held at once.
 
     >>> hubness_terms(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), k=1).tolist()
     [1.0, 1.0]
     """
     k = min(k, len(bank))
     out = np.empty(len(gallery), np.float32)
-    for start in range(0, len(gallery), block):
-        scores = gallery[start : start + block] @ bank.T
-        out[start : start + block] = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:].mean(1)
+    for part in blocks(len(gallery), len(bank), cells):
+        scores = gallery[part] @ bank.T
+        out[part] = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:].mean(1)
     return out
 
 
@@ -36,11 +40,11 @@ def csls(scores: Array, query_terms: Array, gallery_terms: Array) -> Array:
 
 
 def inverted_softmax(scores: Array, bank_scores: Array, beta: float = 10.0) -> Array:
-    """Scores (n, m) softmaxed over the bank's queries (b, m) instead of the gallery: exp(β·S) over the bank's sum."""
+    """Scores (n, m) softmaxed over the bank's queries (b, m) instead of the gallery: log of exp(β·S) over their sum."""
     scaled = beta * bank_scores.astype(np.float64)
     top = scaled.max(0)
     weight = top + np.log(np.exp(scaled - top).sum(0))
-    return np.asarray(beta * scores - weight[None], np.float32)
+    return np.asarray(beta * scores.astype(np.float64) - weight[None], np.float32)
 
 
 def k_occurrence(neighbours: npt.NDArray[np.int64], n_gallery: int) -> npt.NDArray[np.int64]:
