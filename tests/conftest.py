@@ -23,7 +23,6 @@ from hypothesis import settings
 
 from tests.tiny import save_encoders
 
-
 settings.register_profile("modalign", deadline=None)  # a busy machine is no failure
 settings.load_profile("modalign")
 

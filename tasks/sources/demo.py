@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tasks.sources.item import BadRow, MediaRef, Row, SourceError, TextRef
 LICENCE = "pictures: OpenMoji, CC BY-SA 4.0; names: the emoji package, BSD-3-Clause"
 
 _SKIN = {chr(code) for code in range(0x1F3FB, 0x1F400)}
+_NUMBER = re.compile(r"(?<=[a-z])\d+$")
 _SELECTOR = "\ufe0f"
 
 
@@ -67,5 +69,5 @@ class DemoSource:
 
 
 def _words(name: str) -> str:
-    """``:red_apple:`` → ``red apple``."""
-    return " ".join(name.strip(":").replace("_", " ").split())
+    """``:red_apple:`` → ``red apple``; the number that tells an alias apart (``:cat2:``) says nothing."""
+    return " ".join(_NUMBER.sub("", name.strip(":").replace("_", " ")).split())

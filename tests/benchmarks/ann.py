@@ -44,8 +44,8 @@ def main() -> None:
         "query parameters",
     ]
     told = (
-        f"{QUERIES} queries of the other modality, filtered to the gallery's; recall@10 against a numpy scan, which shares "
-        "no code with the index; parameters tuned to the target of 0.95 on other queries; milliseconds of one query in a "
+        f"{QUERIES} queries of the other modality under the gallery's filter; recall@10 against a numpy scan apart "
+        "from the index; parameters tuned to the target of 0.95 on other queries; milliseconds of one query in a "
         "batch.\n\n"
     )
     record("ann", "Approximate neighbours", told + table(columns, rows))

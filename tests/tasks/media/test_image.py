@@ -139,7 +139,10 @@ def test_pixel_bound_is_the_limit() -> None:
 
 def test_svg_is_drawn_on_white() -> None:
     """An SVG is a medium like another: drawn on white, with its own colours."""
-    svg = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 20"><rect width="10" height="10" fill="#ff0000"/></svg>'
+    svg = (
+        b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 20">'
+        b'<rect width="10" height="10" fill="#ff0000"/></svg>'
+    )
     pixels = decode(svg, LIMITS)
     height, width = pixels.shape[:2]
     assert height == 2 * width

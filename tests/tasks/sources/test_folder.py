@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ from tasks.sources.paths import read_media
 
 
 def write(folder: Path, rows: list[object], *, raw: bytes = b"") -> Path:
+    """A folder with these rows, then `raw`, in its metadata.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     text = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
     (folder / "metadata.jsonl").write_bytes(text + raw)
@@ -21,6 +21,7 @@ def write(folder: Path, rows: list[object], *, raw: bytes = b"") -> Path:
 
 
 def read(source: str | Path, columns: Columns = Columns()) -> tuple[list[Row], list[BadRow]]:  # noqa: B008 - frozen
+    """The good rows and the bad ones of a source."""
     rows = list(open_source(str(source), columns).rows())
     return [row for row in rows if isinstance(row, Row)], [row for row in rows if isinstance(row, BadRow)]
 
@@ -60,9 +61,9 @@ def test_only_the_bad_row_is_lost(tmp_path: Path) -> None:
     write(tmp_path, rows, raw=b'{"file_name": "caf\xff.jpg"}\n{"file_name": \n{"file_name": "last.jpg"}\n')
     good, bad = read(tmp_path)
     assert [row.media[0].path for row in good] == ["good.jpg", "last.jpg"]
-    assert [(row.locator.split(":")[1], row.code) for row in bad] == [
-        ("2", "path_outside"), ("3", "path_outside"), ("4", "path_outside"), ("5", "media_unknown"), ("6", "row_bad_type"),
-        ("7", "row_bad_type"), ("8", "row_no_content"), ("9", "row_not_utf8"), ("10", "row_not_json"),
+    assert [(int(row.locator.split(":")[1]), row.code) for row in bad] == [
+        (2, "path_outside"), (3, "path_outside"), (4, "path_outside"), (5, "media_unknown"), (6, "row_bad_type"),
+        (7, "row_bad_type"), (8, "row_no_content"), (9, "row_not_utf8"), (10, "row_not_json"),
     ]  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def test_csv_and_parquet_say_the_same(tmp_path: Path) -> None:
 def test_unknown_columns_stop_before_work(tmp_path: Path) -> None:
     """A column the user named that is not there is an error that lists the columns there are."""
     write(tmp_path, [{"file_name": "a.jpg", "caption": "x"}])
-    with pytest.raises(SourceError, match="'titel'.*caption, file_name"):
+    with pytest.raises(SourceError, match=r"'titel'.*caption, file_name"):
         read(tmp_path, Columns(texts=("titel",), required=frozenset({"titel"})))
 
 
@@ -127,9 +128,9 @@ def test_links_may_not_leave(tmp_path: Path) -> None:
     inside.mkdir()
     outside.write_bytes(b"secret")
     (inside / "a.jpg").write_bytes(b"a")
-    os.symlink(outside, inside / "bad.jpg")
-    os.symlink(inside / "a.jpg", inside / "good.jpg")
-    os.symlink(inside / "loop.jpg", inside / "loop.jpg")
+    (inside / "bad.jpg").symlink_to(outside)
+    (inside / "good.jpg").symlink_to(inside / "a.jpg")
+    (inside / "loop.jpg").symlink_to(inside / "loop.jpg")
     assert read_media(inside, "good.jpg", 10) == b"a"
     for name, code in (("bad.jpg", "path_outside"), ("none.jpg", "file_missing"), ("loop.jpg", "file_missing")):
         with pytest.raises(MediaError) as caught:

@@ -16,17 +16,20 @@ PICTURE = saved(scene(), "PNG")
 
 
 def reading(file: str) -> bytes:
+    """The bytes of a file; one whose name begins with `missing` is not there."""
     if file.startswith("missing"):
         raise MediaError("file_missing", "gone")
     return PICTURE + file.encode()
 
 
 def prepared(rows: Iterable[Row]) -> Prepared:
+    """The records of rows, through staging."""
     staged = [(kind, record) for row in rows for _, kind, record in stage(row, lexical=(), stat=lambda file: (1, 1))]
     return prepare(staged, collection="c", read=reading, limits=Limits())
 
 
 def row(key: str, files: tuple[str, ...], texts: tuple[str, ...]) -> Row:
+    """A row of pictures and captions."""
     media = tuple(MediaRef(file, file, "image") for file in files)
     return Row(key, f"{key}:1", media, tuple(TextRef("caption", text) for text in texts))
 
