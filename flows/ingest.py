@@ -9,7 +9,7 @@ from prefect import flow
 from config.params import PipelineParams
 from flows.context import here
 from flows.summaries import ingest_summary
-from tasks.encode import encode_shard, plan_encoding
+from tasks.encode import check_encoders, encode_shard, plan_encoding
 from tasks.preprocess import check_failures, group_items, preprocess_shard, scan_source
 from tasks.refs import EncodeReport, Ingested
 
@@ -21,6 +21,7 @@ def ingest(params: PipelineParams) -> Ingested:
     settings, workspace = here()
     refresh = params.refresh_cache
     read = params.preprocess
+    check_encoders(params.encode.encoders, settings.device)
     scan = scan_source(workspace, params.source, params.collection, params.columns, read.shard_rows)
     preprocess = preprocess_shard.with_options(refresh_cache=refresh)
     for shard in scan.shards:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict
 
 from storage.errors import StorageError
 from storage.filters import Filter
-from storage.tables import Store, matrix
+from storage.tables import Store, matrix, named
 
 if TYPE_CHECKING:
+    from lancedb.query import LanceVectorQueryBuilder
     from lancedb.table import Table
 
 Array = npt.NDArray[np.float32]
@@ -23,8 +24,10 @@ Kind = Literal["exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary"]
 KINDS: tuple[Kind, ...] = ("exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary")
 
 _TRAINED_PARTITIONS = 256  # LanceDB's own k-means goes hierarchical beyond, and recall collapses
-_SAMPLES_A_PARTITION = 128
+_SAMPLES_A_PARTITION = 256  # what LanceDB's own k-means wants; with fewer rows it makes fewer partitions
 _K = 10
+_OWN_PROBES = 100
+_SPAN = 50  # a longer list of hits spans more partitions than the probes are tuned for
 
 # query parameters by growing cost: the first that reaches the target is kept
 _LADDERS: dict[str, list[dict[str, int]]] = {
@@ -50,8 +53,10 @@ _LADDERS: dict[str, list[dict[str, int]]] = {
         {"nprobes": n, "refine_factor": r}
         for n, r in ((16, 5), (32, 5), (32, 10), (64, 10), (64, 30), (128, 50), (256, 100), (512, 200))
     ],
+    # few candidates do, once all their partitions are looked at
     "binary": [
-        {"nprobes": n, "overfetch": r} for n, r in ((32, 10), (32, 30), (64, 50), (128, 100), (256, 200), (512, 500))
+        {"nprobes": n, "overfetch": r}
+        for n, r in ((32, 10), (64, 10), (128, 10), (256, 10), (256, 30), (256, 100), (256, 500))
     ],
 }
 
@@ -95,8 +100,9 @@ def build_index(
 ) -> Index:
     """Build the index of table `name` and tune its query parameters on `probes`.
 
-    A probe is query vectors (n, dim) and the filter they search under, as they will be in use. If no step of the ladder
-    reaches the target, the best one is kept and `recall` says so. Raises `StorageError` when the table is too small.
+    A probe is query vectors (n, dim) and the filter they search under, as they will be in use; without any, rows of the
+    table are the probes. If no step of the ladder reaches the target, the best one is kept and `recall` says so. An
+    index of another kind goes. Raises `StorageError` when the table is too small.
     """
     table = store.open(name)
     rows = int(table.count_rows())
@@ -105,9 +111,15 @@ def build_index(
     count = 0
     if chosen != "exact":
         count = partitions or _partitions(chosen, rows)
-        _build(table, chosen, metric, count, rows, seed)
+        if chosen == "binary":
+            count = min(count, _TRAINED_PARTITIONS)
+        with named(name):
+            _build(table, chosen, metric, count, rows, seed)
         table = store.open(name)
+    with named(name):
+        _drop_others(table, chosen)
     seconds = time.perf_counter() - start
+    probes = [probe for probe in probes if len(probe[0])] or _own_probes(table)
     exact = [_exact(table, queries, where, metric) for queries, where in probes]
     tried: list[dict[str, float]] = []
     best: tuple[float, dict[str, int]] = (-1.0, {})
@@ -159,23 +171,27 @@ def nearest(
     columns: Sequence[str] = ("key",),
     exact: bool = False,
 ) -> list[pa.Table]:
-    """The `k` nearest rows of each query (n, dim): a table of `columns` and `_distance`, nearest first, a query."""
+    """The `k` nearest rows of each query (n, dim): a table of `columns` and `_distance`, nearest first, a query.
+
+    Distance is 1 − cosine, or the squared Euclidean one. Rows written after the index was built are found as well.
+    """
+    if not len(queries):
+        return []
     if index.kind == "binary" and not exact:
         return [_nearest_bits(table, query, k, index, where, columns) for query in queries]
-    search = table.search(list(np.asarray(queries, np.float32)), vector_column_name="vector")
-    search = search.distance_type(index.metric)  # a wrong one would pass the index by in silence
-    if where is not None:
-        search = search.where(where.sql, prefilter=True)
+    wanted = max(k, _K)  # the parameters are tuned for `_K` hits: fewer would be refined from too few candidates
+    search = _search(table, list(np.asarray(queries, np.float32)), "vector", index.metric, where)
     if exact or index.kind == "exact":
         search = search.bypass_vector_index()
     else:
-        search = search.nprobes(min(index.query["nprobes"], index.partitions))
+        refine = index.query.get("refine_factor", 1)
+        search = search.nprobes(_nprobes(index, wanted))
         if "ef" in index.query:
-            search = search.ef(max(index.query["ef"], k))
-        if "refine_factor" in index.query:
-            search = search.refine_factor(index.query["refine_factor"])
-    found = search.select([*columns, "_distance"]).limit(k).to_arrow()
-    return _by_query(found, len(queries))
+            search = search.ef(max(index.query["ef"], wanted * refine))  # Lance refuses an ef below the candidates
+        if refine > 1:
+            search = search.refine_factor(refine)
+    found = search.select([*columns, "_distance"]).limit(wanted).to_arrow()
+    return [one.slice(0, k) for one in _by_query(found, len(queries))]
 
 
 def sign_bits(vectors: Array) -> npt.NDArray[np.uint8]:
@@ -193,34 +209,66 @@ def bits_column(vectors: Array) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(bits.reshape(-1)), bits.shape[1])
 
 
+def _search(table: Table, query: Any, column: str, metric: str, where: Filter | None) -> LanceVectorQueryBuilder:
+    search = cast("LanceVectorQueryBuilder", table.search(query, vector_column_name=column, query_type="vector"))
+    search = search.distance_type(cast("Any", metric))  # a wrong one would pass the index by in silence
+    return search if where is None else search.where(where.sql, prefilter=True)
+
+
+def _nprobes(index: Index, k: int) -> int:
+    return min(index.query["nprobes"] * -(-k // _SPAN), index.partitions)
+
+
 def _partitions(kind: Kind, rows: int) -> int:
     if kind == "IVF_HNSW_SQ":
         return max(1, min(_TRAINED_PARTITIONS, rows // 1_000_000))
-    return int(np.clip(np.sqrt(rows), 1, _TRAINED_PARTITIONS))
+    return int(np.clip(min(np.sqrt(rows), rows // _SAMPLES_A_PARTITION), 1, _TRAINED_PARTITIONS))
 
 
 def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, seed: int) -> None:
     if rows < 256:
         raise StorageError(f"{kind} needs at least 256 rows, {table.name} has {rows}", "use index.kind auto or exact")
-    if kind == "binary":
-        table.create_index(
-            metric="hamming",
-            index_type="IVF_FLAT",
-            vector_column_name="bits",
-            num_partitions=min(partitions, _TRAINED_PARTITIONS),
+    if partitions > _TRAINED_PARTITIONS:
+        table.to_lance().create_index(
+            "vector",
+            kind,
+            name="vector_idx",
+            metric=metric,
+            replace=True,
+            num_partitions=partitions,
+            ivf_centroids=_centroids(table, partitions, metric, rows, seed),
+            num_sub_vectors=_sub_vectors(table) if kind == "IVF_PQ" else None,
         )
         return
-    options: dict[str, Any] = {"num_partitions": partitions}
-    width = table.schema.field("vector").type.list_size
+    column = "bits" if kind == "binary" else "vector"
+    table.create_index(column, config=_config(table, kind, metric, partitions), replace=True, name=f"{column}_idx")
+
+
+def _config(table: Table, kind: Kind, metric: Any, partitions: int) -> Any:
+    from lancedb.index import HnswSq, IvfFlat, IvfPq, IvfRq
+
+    if kind == "binary":
+        return IvfFlat(distance_type="hamming", num_partitions=partitions)
+    if kind == "IVF_FLAT":
+        return IvfFlat(distance_type=metric, num_partitions=partitions)
     if kind == "IVF_PQ":
-        options["num_sub_vectors"] = next(n for n in (width // 4, width // 8, width // 2, 1) if n and width % n == 0)
-    if kind == "IVF_HNSW_SQ":
-        options |= {"m": 20, "ef_construction": 300}
-    if partitions > _TRAINED_PARTITIONS:
-        options["ivf_centroids"] = _centroids(table, partitions, metric, rows, seed)
-        table.to_lance().create_index("vector", kind, name="vector_idx", metric=metric, replace=True, **options)
-        return
-    table.create_index(metric=metric, index_type=kind, vector_column_name="vector", replace=True, **options)
+        return IvfPq(distance_type=metric, num_partitions=partitions, num_sub_vectors=_sub_vectors(table))
+    if kind == "IVF_RQ":
+        return IvfRq(distance_type=metric, num_partitions=partitions)
+    return HnswSq(distance_type=metric, num_partitions=partitions, m=20, ef_construction=300)
+
+
+def _sub_vectors(table: Table) -> int:
+    width = table.schema.field("vector").type.list_size
+    return int(next(n for n in (width // 4, width // 8, width // 2, 1) if n and width % n == 0))
+
+
+def _drop_others(table: Table, kind: Kind) -> None:
+    """Vector indexes that searches of this kind do not use, from an earlier build."""
+    used = {"exact": None, "binary": "bits_idx"}.get(kind, "vector_idx")
+    for one in table.list_indices():
+        if one.columns[0] in ("vector", "bits") and one.name != used:
+            table.drop_index(one.name)
 
 
 def _centroids(table: Table, partitions: int, metric: str, rows: int, seed: int) -> Array:
@@ -242,22 +290,30 @@ def _exact(table: Table, queries: Array, where: Filter | None, metric: Literal["
     return nearest(table, queries, _K, index, where=where, columns=["key"])
 
 
+def _own_probes(table: Table) -> list[tuple[Array, Filter | None]]:
+    rows = table.search().select(["vector"]).limit(_OWN_PROBES).to_arrow()
+    return [(matrix(rows["vector"].combine_chunks()), None)] if rows.num_rows else []
+
+
 def _recalls(found: list[pa.Table], truth: list[pa.Table]) -> list[float]:
-    return [
-        len(set(one["key"].to_pylist()) & set(other["key"].to_pylist())) / max(len(other), 1)
-        for one, other in zip(found, truth, strict=True)
-    ]
+    """Share of the `_K` nearest found, a query; one as near as the last of them counts, for equal contents tie."""
+    shares: list[float] = []
+    for one, other in zip(found, truth, strict=True):
+        if len(other):
+            last = other["_distance"][-1].as_py()
+            near = np.count_nonzero(one["_distance"].to_numpy() <= last + 1e-6 * (1 + abs(last)))
+            shares.append(min(int(near), len(other)) / len(other))
+    return shares
 
 
 def _nearest_bits(
     table: Table, query: Array, k: int, index: Index, where: Filter | None, columns: Sequence[str]
 ) -> pa.Table:
     """Hamming search on sign bits, over-fetched, re-ranked by the vectors themselves."""
-    search = table.search(sign_bits(query[None])[0], vector_column_name="bits").distance_type("hamming")
-    if where is not None:
-        search = search.where(where.sql, prefilter=True)
-    search = search.nprobes(min(index.query["nprobes"], index.partitions)).limit(k * index.query["overfetch"])
-    found = search.select([*dict.fromkeys([*columns, "vector"])]).to_arrow()
+    wanted = max(k, _K)
+    search = _search(table, sign_bits(query[None])[0], "bits", "hamming", where).nprobes(_nprobes(index, wanted))
+    search = search.limit(wanted * index.query["overfetch"])
+    found = search.select([*dict.fromkeys([*columns, "vector", "_distance"])]).to_arrow()  # without it Lance warns
     vectors = matrix(found["vector"].combine_chunks())
     if index.metric == "cosine":
         distance = 1 - vectors @ query / np.maximum(np.linalg.norm(vectors, axis=1) * np.linalg.norm(query), 1e-12)

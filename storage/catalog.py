@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from storage import schemas
-from storage.filters import Filter, between, eq, isin
+from storage.filters import Filter, between, eq
 from storage.keys import quarantine_key
 from storage.tables import Store
 
@@ -55,10 +55,9 @@ def _sync(store: Store, name: str, schema: pa.Schema, where: Filter, rows: Seque
     columns = [field.name for field in schema]
     known = {row["key"]: row for row in store.read(name, columns, where).to_pylist()}
     changed: list[Row] = []
-    for row in {row["key"]: row for row in rows}.values():
-        old = known.pop(row["key"], None)
-        if old is not None:
-            row |= {column: old[column] for column in _LATER if column in row}
+    for key, given in {row["key"]: row for row in rows}.items():
+        old = known.pop(key, None)
+        row = given if old is None else given | {column: old[column] for column in _LATER if column in given}
         if old != row:
             changed.append(row)
     store.upsert(name, schema, changed)
@@ -75,8 +74,9 @@ def replace_faults(store: Store, collection: str, stage: str, lo: int, hi: int, 
 def add_faults(store: Store, collection: str, stage: str, faults: Sequence[Row]) -> list[str]:
     """Add to the quarantine of one stage, counting the attempts of what stood there before; give the keys."""
     keys = {quarantine_key(collection, fault["locator"], stage): fault for fault in faults}
-    columns = ["key", "attempts", "first_seen"]
-    known = {row["key"]: row for row in store.read(schemas.QUARANTINE, columns, isin("key", keys)).to_pylist()}
+    here = eq("collection", collection) & eq("stage", stage)
+    before = store.read(schemas.QUARANTINE, ["key", "attempts", "first_seen"], here)
+    known = {row["key"]: row for row in before.to_pylist()}
     now = datetime.now(UTC)
     rows = [
         {

@@ -9,30 +9,27 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from storage.filters import Filter
-from storage.tables import Store
+from storage.tables import Store, named
 
 if TYPE_CHECKING:
     from lancedb.table import Table
 
-_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]")
+# kana without its punctuation, unified ideographs with their extensions and compatibility forms, hangul
+_CJK = re.compile(
+    "[\u3040-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]+"
+)
+_BREAK = "\ue000"  # stands in no text; the n-grams across a space would find every row with a space
 
 
 def build_full_text(store: Store, name: str) -> None:
     """Index the columns `text` (English) and `grams` (Chinese, Japanese, Korean: one to three characters)."""
+    from lancedb.index import FTS
+
+    grams = FTS(base_tokenizer="ngram", ngram_min_length=1, ngram_max_length=3, stem=False, remove_stop_words=False)
     table = store.open(name)
-    table.create_fts_index(
-        "text", base_tokenizer="simple", language="English", stem=True, remove_stop_words=True, replace=True
-    )
-    table = store.open(name)
-    table.create_fts_index(
-        "grams",
-        base_tokenizer="ngram",
-        ngram_min_length=1,
-        ngram_max_length=3,
-        stem=False,
-        remove_stop_words=False,
-        replace=True,
-    )
+    with named(name):
+        table.create_index("text", config=FTS(language="English", stem=True, remove_stop_words=True), replace=True)
+        table.create_index("grams", config=grams, replace=True)
 
 
 def full_text_search(
@@ -40,18 +37,21 @@ def full_text_search(
 ) -> pa.Table:
     """The `k` rows whose words fit `query` best: `columns` and `_score`, best first (BM25).
 
-    A query with Chinese, Japanese or Korean characters asks the n-grams, any other the English words.
+    Chinese, Japanese and Korean runs of the query ask the n-grams, its other words the English index; a row that fits
+    both ranks by the sum. A query without a word finds nothing.
     """
-    from lancedb.query import MatchQuery
+    from lancedb.query import BooleanQuery, FullTextQuery, MatchQuery, Occur
 
-    asian = _CJK.findall(query)
-    column = "grams" if asian else "text"
-    words = (
-        " ".join(_CJK.sub(lambda one: one[0], "".join(c if _CJK.match(c) else " " for c in query)).split())
-        if asian
-        else query
+    asked = {"text": _CJK.sub(" ", query), "grams": _BREAK.join(_CJK.findall(query))}
+    parts: list[FullTextQuery] = [
+        MatchQuery(words, column)  # type: ignore[call-arg]  # the others have defaults
+        for column, words in asked.items()
+        if words.strip() or not query.strip()
+    ]
+    both = len(parts) == 2  # one alone is answered twice as fast
+    search = table.search(
+        BooleanQuery([(Occur.SHOULD, part) for part in parts]) if both else parts[0], query_type="fts"
     )
-    search = table.search(MatchQuery(words, column), query_type="fts", fts_columns=column)
     if where is not None:
         search = search.where(where.sql, prefilter=True)
     return search.select([*columns, "_score"]).limit(k).to_arrow()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from storage import schemas
 from storage.errors import StorageError
 from storage.filters import eq
+from storage.folders import fresh_folder, replace_folder
 from storage.tables import Store
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -30,24 +30,22 @@ def slug_of(name: str) -> str:
     ('flickr8k', 'my-photos-ca7e41')
     """
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if plain == name and len(plain) <= 40:
+    if plain and plain == name and len(plain) <= 40:
         return plain
     mark = hashlib.blake2b(name.encode(), digest_size=3).hexdigest()
     return f"{plain[:33].strip('-') or 'space'}-{mark}"
 
 
 def save_space(folder: Path, arrays: Arrays, config: Mapping[str, Any], card: str) -> None:
-    """Write heads.safetensors, config.json and README.md (the card): all of them, or none."""
+    """Write heads.safetensors, config.json and README.md (the card): all of them, or none. A former space goes."""
     from safetensors.numpy import save_file
 
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    save_file(dict(arrays), str(fresh / "heads.safetensors"))
+    fresh = fresh_folder(folder)
+    # safetensors writes the memory as it lies: that of a transposed array would come back in another order
+    save_file({name: np.asarray(one, order="C") for name, one in arrays.items()}, str(fresh / "heads.safetensors"))
     write_json(fresh / "config.json", config)
     (fresh / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    replace_folder(fresh, folder)
 
 
 def load_space(folder: Path) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
@@ -57,7 +55,7 @@ def load_space(folder: Path) -> tuple[dict[str, npt.NDArray[np.float32]], dict[s
 
     try:
         return load_file(str(folder / "heads.safetensors")), read_json(folder / "config.json")
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:  # neither JSON nor UTF-8 is a ValueError
         raise StorageError(f"the space in {folder} cannot be read ({error})", "fit it again with align") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from storage.errors import StorageError
+from storage.folders import fresh_folder, replace_folder
 
 SCHEMA = pa.schema(
     [
@@ -28,8 +30,9 @@ SCHEMA = pa.schema(
 class Staging:
     """Writes the records of one scan into `partitions` files and keeps a digest of every bucket.
 
-    Memory is bounded by `partitions` × `buffer` records. The files of the former scan are replaced in one rename
-    when the block ends well, and stay as they are when it does not.
+    Memory is bounded by `partitions` × `buffer` records. The former scan is replaced when the block ends well, and
+    stays as it is when it does not. A kill may cost the former scan but never mixes the two. That does no harm: a run
+    scans before it reads, and reading a scan that is not there is an error, not an empty collection.
     """
 
     def __init__(self, folder: Path, *, buckets: int, partitions: int = 16, buffer: int = 500) -> None:
@@ -38,11 +41,9 @@ class Staging:
         self._counts = np.zeros(buckets, np.int64)
         self._rows: list[list[tuple[int, str, str]]] = [[] for _ in range(partitions)]
         self._writers: list[pq.ParquetWriter | None] = [None] * partitions
-        self._new = folder.with_name(f".{folder.name}.{os.getpid()}")
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._new, ignore_errors=True)
-        self._new.mkdir(parents=True)
+        self._new = fresh_folder(self.folder)
         return self
 
     def add(self, bucket: int, kind: str, record: dict[str, Any]) -> None:
@@ -69,17 +70,17 @@ class Staging:
         self._rows[part] = []
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for part in range(self.partitions):
+        try:
+            for part in range(self.partitions):
+                if kind is None:
+                    self._flush(part)
+                writer = self._writers[part]
+                if writer is not None:
+                    writer.close()
             if kind is None:
-                self._flush(part)
-            writer = self._writers[part]
-            if writer is not None:
-                writer.close()
-        if kind is not None:
+                replace_folder(self._new, self.folder)
+        finally:
             shutil.rmtree(self._new, ignore_errors=True)
-            return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._new.rename(self.folder)
 
     @property
     def total(self) -> int:
@@ -95,7 +96,12 @@ class Staging:
 def read_staging(
     folder: Path, lo: int, hi: int, *, buckets: int, partitions: int = 16
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records (kind, record) of the buckets `lo` ≤ b < `hi`, in an order that does not depend on the source's."""
+    """The records (kind, record) of the buckets `lo` ≤ b < `hi`, in an order that does not depend on the source's.
+
+    Raises `StorageError` when there is no scan.
+    """
+    if not folder.is_dir():
+        raise StorageError(f"the scan in {folder} is gone", "run again")
     for part in range(lo * partitions // buckets, (hi - 1) * partitions // buckets + 1):
         path = folder / f"{part:03}.parquet"
         if not path.exists():

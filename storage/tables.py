@@ -30,7 +30,8 @@ _CHUNK = 2_000  # keys in one IN (…) list
 _OS_ERROR = re.compile(r"os error (\d+)")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-_DAMAGED = ("Not found", "too small", "Invalid range")  # what Lance says of files that are gone or cut short
+# what Lance says of files that are gone, cut short or overwritten
+_DAMAGED = re.compile("Not found|too small|Invalid range|sufficient data|fill whole buffer|corrupt file|invalid magic")
 
 
 class Store:
@@ -49,7 +50,7 @@ class Store:
         import lancedb
         from lancedb.db import LanceDBConnection
 
-        with _named(self.uri):
+        with named(self.uri):
             connection = lancedb.connect(self.uri)
         if not isinstance(connection, LanceDBConnection):
             raise StorageError(f"{self.uri} is no LanceDB folder", "give a folder or the URI of an object store")
@@ -60,7 +61,7 @@ class Store:
         found: list[str] = []
         page: str | None = None
         while True:
-            with _named(self.uri):
+            with named(self.uri):
                 answer = self._db.list_tables(page_token=page)
             found += answer.tables
             page = answer.page_token
@@ -96,7 +97,7 @@ class Store:
         return table
 
     def _find(self, name: str) -> Table | None:
-        with _named(name):
+        with named(name):
             try:
                 table = self._db.open_table(name)
             except ValueError:  # no such table, or no such name
@@ -105,35 +106,38 @@ class Store:
         return table
 
     def _make(self, name: str, schema: pa.Schema) -> Table:
-        """Make an empty table, on disk beside its place, and move it there in one step.
-
-        When two create a table at once, Lance lets the second overwrite it, with the rows written in between. On object
-        storage that danger stays: there, let one process make the tables first.
-        """
-        import lancedb
-
-        with _named(name):
+        with named(name):
             try:
-                if "://" in self.uri:
-                    return self._db.create_table(name, schema=schema, exist_ok=True)
-                Path(self.uri).mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryDirectory(prefix=".new-", dir=self.uri) as fresh:
-                    lancedb.connect(fresh).create_table(name, schema=schema)
-                    try:
-                        Path(fresh, f"{name}.lance").rename(Path(self.uri, f"{name}.lance"))
-                    except OSError as error:
-                        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                            raise
-                table = self._find(name)  # this one, or that of a faster process
-                if table is None:  # what a kill left of a table is in the way
+                if "://" not in self.uri:
+                    self._move_in(name, schema)
+                table = self._find(name)
+                if table is None:  # object storage, or what a kill left of a table is in the way
                     table = self._db.create_table(name, schema=schema, exist_ok=True)
                 return table
             except ValueError as error:
                 raise StorageError(f"table {name} cannot be made ({error})", "give it another name") from error
 
+    def _move_in(self, name: str, schema: pa.Schema) -> None:
+        """Make an empty table beside its place and move it there in one step, unless another process was faster.
+
+        When two create a table at once, Lance lets one overwrite the other's, with the rows written in between. On
+        object storage that danger stays: there, let one process make the tables first.
+        """
+        import lancedb
+
+        root = Path(self.uri)
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=root) as fresh:
+            lancedb.connect(fresh).create_table(name, schema=schema)
+            try:
+                Path(fresh, f"{name}.lance").rename(root / f"{name}.lance")
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+
     def drop(self, name: str) -> None:
         """Delete a table; nothing happens if it is not there."""
-        with _named(name):
+        with named(name):
             self._db.drop_table(name, ignore_missing=True)
 
     def version(self, name: str) -> int:
@@ -153,7 +157,8 @@ class Store:
         """Insert `rows`, replacing those whose key is there already; give the number of rows written.
 
         An Arrow table may hold a part of the columns: then only rows that are there already are written, and their
-        other columns stay as they are. A dict is a whole row; what it lacks is null. Of rows with one key the last wins.
+        other columns stay as they are. A dict is a whole row: what it lacks is null. Of two rows with one key, the last
+        wins.
         """
         table = self.create(name, schema)
         data = _fit(name, schema, rows)
@@ -163,7 +168,7 @@ class Store:
         merge = table.merge_insert(key_of(schema)).when_matched_update_all()
         if data.num_columns == len(schema):
             merge = merge.when_not_matched_insert_all()
-        with _named(name):
+        with named(name):
             done = merge.execute(data)
         return int(done.num_inserted_rows + done.num_updated_rows)
 
@@ -172,7 +177,7 @@ class Store:
         table = self._find(name)
         if table is None:
             return 0
-        with _named(name):
+        with named(name):
             return int(table.delete(where.sql).num_deleted_rows)  # type: ignore[attr-defined]  # the stub lacks it
 
     def delete_keys(self, name: str, keys: Sequence[str]) -> int:
@@ -192,7 +197,7 @@ class Store:
         query = self.open(name, version).search()
         if where is not None:
             query = query.where(where.sql)
-        with _named(name):
+        with named(name):
             yield from query.select(list(columns)).to_batches()
 
     def read(
@@ -310,11 +315,11 @@ def _check_version(name: str, schema: pa.Schema) -> None:
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
     """Turn what the disk says into a `StorageError` that names the table; a passing fault becomes an `OSError`."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         text = str(error)
         said = _OS_ERROR.search(text)  # Lance hands the system's errors on as text
         code = getattr(error, "errno", None) or (int(said[1]) if said else None)
@@ -324,10 +329,9 @@ def _named(name: str) -> Iterator[None]:
             raise StorageError(
                 f"{name} cannot be written ({os.strerror(code)})", "check the rights of the workspace"
             ) from error
-        if "LanceError(IO)" in text and any(sign in text for sign in _DAMAGED):
+        if _DAMAGED.search(text):
             raise StorageError(
-                f"table {name} is damaged: a file is gone or cut short",
-                "delete its folder and run again with --refresh",
+                f"a file of table {name} is gone or damaged", "delete the table's folder and run again with --refresh"
             ) from error
         if "LanceError(IO)" in text or "commit conflict" in text:
             raise OSError(text) from error

@@ -11,6 +11,7 @@ from tasks.sources.item import BadRow, MediaRef, Row, SourceError, TextRef
 LICENCE = "pictures: OpenMoji, CC BY-SA 4.0; names: the emoji package, BSD-3-Clause"
 
 _SKIN = {chr(code) for code in range(0x1F3FB, 0x1F400)}
+_CODE_POINT = re.compile(r":u[0-9a-f]{4}:")
 _NUMBER = re.compile(r"(?<=[a-z])\d+$")
 _SELECTOR = "\ufe0f"
 
@@ -47,7 +48,8 @@ class DemoSource:
                 continue
             seen.add(file)
             names: dict[str, str] = {}  # an alias often repeats the name in another case
-            for name in map(_words, [data["en"], *data.get("alias", [])]):
+            aliases = [name for name in data.get("alias", []) if not _CODE_POINT.fullmatch(name)]
+            for name in map(_words, [data["en"], *aliases]):
                 names.setdefault(name.lower(), name)
             chinese = _words(data.get("zh", ""))
             yield Row(
