@@ -27,7 +27,7 @@ def slug_of(name: str) -> str:
     """A name for tables and folders: [a-z0-9-], at most 40 characters; what does not fit is told apart by a hash.
 
     >>> slug_of("flickr8k"), slug_of("My_Photos")
-    ('flickr8k', 'my-photos-ca7e41')
+    ('flickr8k', 'my-photos-3d0a06')
     """
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if plain and plain == name and len(plain) <= 40:

@@ -1,0 +1,37 @@
+"""Folders that are written whole or not at all: filled beside their place, then moved there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from contextlib import suppress
+from glob import escape
+from pathlib import Path
+
+_FORGOTTEN = 86_400  # seconds after which a hidden folder must be that of a killed process
+
+
+def fresh_folder(folder: Path) -> Path:
+    """An empty hidden folder beside `folder`, this process's own. What killed processes left there goes."""
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+    for other in folder.parent.glob(f".{escape(folder.name)}.*"):
+        with suppress(OSError):  # its own process may move it meanwhile
+            if other == fresh or time.time() - other.stat().st_mtime > _FORGOTTEN:
+                shutil.rmtree(other)
+    fresh.mkdir(parents=True)
+    return fresh
+
+
+def replace_folder(fresh: Path, folder: Path) -> None:
+    """Put `fresh` in the place of `folder`.
+
+    A folder cannot be renamed onto a full one, so there is an instant between two renames without `folder`. A kill
+    just then leaves both under hidden names, and `folder` has to be made again: a reader must not take a folder that is
+    not there for an empty one.
+    """
+    old = fresh.with_name(f"{fresh.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
