@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from storage.errors import StorageError
 from storage.filters import Filter, eq, isin
 from storage.fulltext import full_text_search, reciprocal_rank_fusion
 from storage.spaces import load_space, published
+from storage.tables import matrix, named
 from storage.workspace import Workspace
 from tasks.alignment.space import JointSpace
 from tasks.media.registry import Limits, MediaError, get, modality_of
@@ -183,8 +185,6 @@ class Searcher:
         (found,) = nearest(self._table, vector[None], fetch, self._index, where=where, columns=["key", "vector", term])
         if not found.num_rows:
             return {}
-        from storage.tables import matrix
-
         cosines = matrix(found["vector"].combine_chunks()) @ vector
         scores = 2 * cosines - found[term].to_numpy()
         return {
@@ -194,11 +194,10 @@ class Searcher:
 
     def _rows(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """What a hit shows of its items, in the order of `keys`."""
-        import json
-
         if not keys:
             return []
-        found = self._table.search().where(isin("key", keys).sql).select(list(_COLUMNS)).limit(len(keys)).to_arrow()
+        with named(self._manifest["index"]["table"]):
+            found = self._table.search().where(isin("key", keys).sql).select(list(_COLUMNS)).limit(len(keys)).to_arrow()
         rows: dict[str, dict[str, Any]] = {}
         for row in found.to_pylist():
             root = self._roots.get(row["collection"], "")

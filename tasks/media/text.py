@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from tasks.media.registry import Limits, MediaError
 
 _SPACE = re.compile(r"\s+")
-# unified ideographs with their extensions and compatibility forms, kana, hangul
-_CJK = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af\U00020000-\U0003134f]+")
+# kana without its punctuation, unified ideographs with their extensions and compatibility forms, hangul
+_CJK = re.compile(
+    "[\u3040-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003134f]+"
+)
 # joiners and variation selectors shape the characters beside them (emoji, Persian, Indic scripts): they stay
 _SHAPING = frozenset("\u200c\u200d")
 

@@ -67,13 +67,19 @@ class FolderSource:
             self.notes.append(f"the folder is named {self.root.name}, which declares no split by itself")
         return found
 
-    def _media_alone(self) -> Iterator[Row]:
+    def _media_alone(self) -> Iterator[Row | BadRow]:
         for folder, below, files in os.walk(self.root):
             below.sort()
             for file in sorted(files):
                 relative = (Path(folder) / file).relative_to(self.root).as_posix()
                 modality = modality_of(relative)
                 if modality is None:
+                    continue
+                try:
+                    relative.encode()
+                except UnicodeEncodeError:
+                    shown = relative.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+                    yield BadRow(shown, "path_not_utf8", "the file's name is not UTF-8; rename it")
                     continue
                 name = canonical(relative)
                 split = SPLITS.get(relative.split("/")[0].lower()) if "/" in relative else None

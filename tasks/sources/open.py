@@ -52,9 +52,10 @@ def _open_frame(name: str, columns: Columns) -> Source:
 
 
 def collection_name(text: str) -> str:
-    """A name that tables and folders can bear: letters, digits, `-`, `_`, `.`, at most 80 characters.
+    """A name that tables and folders can bear: letters, digits, `-`, `_`, `.`, at most 80 characters, 200 bytes.
 
     >>> collection_name("My photos (2024)")
     'My-photos-2024'
     """
-    return re.sub(r"[^\w.-]+", "-", text, flags=re.UNICODE).strip("-.")[:80] or "collection"
+    name = re.sub(r"[^\w.-]+", "-", text, flags=re.UNICODE).strip("-.")[:80]
+    return name.encode()[:200].decode(errors="ignore") or "collection"

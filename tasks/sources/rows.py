@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ SPLITS = {
 """Names of splits, as folders or values, and what they are called here."""
 
 _MISSING = (None, "")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def is_media_column(name: str, *, table: bool = False) -> bool:
@@ -57,25 +59,10 @@ def to_row(
     table: bool = False,
 ) -> Row | BadRow:
     """Read one record. `base` is the metadata's folder, `spell` turns a path into the disk's own spelling."""
-    media: list[MediaRef] = []
-    texts: list[TextRef] = []
-    attributes: dict[str, Scalar] = {}
-    for name, value in record.items():
-        if _absent(value):
-            continue
-        if is_media_column(name, table=table):
-            for path in _listed(value):
-                ref = _medium(path, base, spell)
-                if isinstance(ref, tuple):
-                    return BadRow(locator, *ref)
-                media.append(ref)
-        elif name in columns.texts:
-            for text in _listed(value):
-                if not isinstance(text, str):
-                    return BadRow(locator, "row_bad_type", f"{name} holds {type(text).__name__}, not a text")
-                texts.append(TextRef(name, text))
-        elif isinstance(value, str | int | float | bool):
-            attributes[name] = value
+    found = _cells(record, locator, base, columns, spell, table=table)
+    if isinstance(found, BadRow):
+        return found
+    media, texts, attributes = found
     declared = attributes.pop(columns.split, None) if columns.split else None
     group = attributes.pop(columns.group, None) if columns.group else None
     name_of = attributes.pop(columns.id, None) if columns.id else None
@@ -94,6 +81,34 @@ def to_row(
         None if group is None else str(group),
         attributes,
     )
+
+
+def _cells(
+    record: dict[str, Any], locator: str, base: str, columns: Columns, spell: Callable[[str], str], *, table: bool
+) -> tuple[list[MediaRef], list[TextRef], dict[str, Scalar]] | BadRow:
+    """The media, texts and attributes of a record, by the names of its columns."""
+    media: list[MediaRef] = []
+    texts: list[TextRef] = []
+    attributes: dict[str, Scalar] = {}
+    for name, value in record.items():
+        if _absent(value):
+            continue
+        if any(isinstance(one, str) and _SURROGATE.search(one) for one in _listed(value)):
+            return BadRow(locator, "row_not_utf8", f"{name} holds half a character (a lone surrogate)")
+        if is_media_column(name, table=table):
+            for path in _listed(value):
+                ref = _medium(path, base, spell)
+                if isinstance(ref, tuple):
+                    return BadRow(locator, *ref)
+                media.append(ref)
+        elif name in columns.texts:
+            for text in _listed(value):
+                if not isinstance(text, str):
+                    return BadRow(locator, "row_bad_type", f"{name} holds {type(text).__name__}, not a text")
+                texts.append(TextRef(name, text))
+        elif isinstance(value, str | int | float | bool):
+            attributes[name] = value
+    return media, texts, attributes
 
 
 def _split(value: Scalar) -> str:

@@ -132,6 +132,14 @@ def test_mistakes_are_named(workspace: Workspace, tmp_path: Path) -> None:
             call()
 
 
+def test_both_sides_of_full_text_mean_the_same_characters() -> None:
+    """What is indexed as Chinese, Japanese or Korean and what a query is split by are one set of characters."""
+    from storage import fulltext
+    from tasks.media import text
+
+    assert fulltext._CJK.pattern == text._CJK.pattern
+
+
 def test_the_query_core_starts_light() -> None:
     """Importing the query core loads neither Prefect nor torch nor transformers."""
     code = "import sys, tasks.search; print(sorted({'prefect', 'torch', 'transformers'} & set(sys.modules)))"

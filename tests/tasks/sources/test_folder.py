@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -65,6 +66,21 @@ def test_only_the_bad_row_is_lost(tmp_path: Path) -> None:
         (2, "path_outside"), (3, "path_outside"), (4, "path_outside"), (5, "media_unknown"), (6, "row_bad_type"),
         (7, "row_bad_type"), (8, "row_no_content"), (9, "row_not_utf8"), (10, "row_not_json"),
     ]  # fmt: skip
+
+
+def test_names_and_texts_that_are_no_unicode(tmp_path: Path) -> None:
+    """A file name that is not UTF-8 and a JSON string with half a character are faults of their own; the rest stays."""
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    (bare / "good.png").write_bytes(b"x")
+    good, bad = read(bare)
+    assert [row.row_key for row in good] == ["good.png"]
+    assert [(row.locator, row.code) for row in bad] == [("caf\\xe9.png", "path_not_utf8")]
+    write(tmp_path / "listed", [{"file_name": "a.png"}], raw=b'{"file_name": "b.png", "note": "half \\ud83d"}\n')
+    good, bad = read(tmp_path / "listed")
+    assert [row.row_key for row in good] == ["a.png"]
+    assert [row.code for row in bad] == ["row_not_utf8"]
 
 
 def test_csv_and_parquet_say_the_same(tmp_path: Path) -> None:
