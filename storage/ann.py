@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -56,7 +57,7 @@ _LADDERS: dict[str, list[dict[str, int]]] = {
     # few candidates do, once all their partitions are looked at
     "binary": [
         {"nprobes": n, "overfetch": r}
-        for n, r in ((32, 10), (64, 10), (128, 10), (256, 10), (256, 30), (256, 100), (256, 500))
+        for n, r in ((32, 10), (64, 10), (128, 10), (256, 10), (256, 30), (512, 100), (512, 500))
     ],
 }
 
@@ -101,8 +102,9 @@ def build_index(
     """Build the index of table `name` and tune its query parameters on `probes`.
 
     A probe is query vectors (n, dim) and the filter they search under, as they will be in use; without any, rows of the
-    table are the probes. If no step of the ladder reaches the target, the best one is kept and `recall` says so. An
-    index of another kind goes. Raises `StorageError` when the table is too small.
+    table are the probes. The first step of the ladder whose recall lies above the target by a standard error is kept;
+    if none does, the best one, and `recall` says so. An index of another kind goes. Raises `StorageError` when the
+    table is too small.
     """
     table = store.open(name)
     rows = int(table.count_rows())
@@ -111,8 +113,6 @@ def build_index(
     count = 0
     if chosen != "exact":
         count = partitions or _partitions(chosen, rows)
-        if chosen == "binary":
-            count = min(count, _TRAINED_PARTITIONS)
         with named(name):
             _build(table, chosen, metric, count, rows, seed)
         table = store.open(name)
@@ -146,7 +146,7 @@ def build_index(
         tried.append({"recall": round(recall, 4), "milliseconds": round(1000 * took, 3)} | dict(query))
         if recall > best[0]:
             best = (recall, query)
-        if recall >= target:
+        if recall - _standard_error(hits) >= target:
             break
     return Index(
         kind=chosen,
@@ -195,12 +195,22 @@ def nearest(
 
 
 def sign_bits(vectors: Array) -> npt.NDArray[np.uint8]:
-    """Signs of vectors (n, dim), eight to a byte: (n, ⌈dim / 8⌉).
+    """Signs of vectors (n, dim) after a fixed random rotation, eight to a byte: (n, ⌈dim / 8⌉).
 
-    >>> sign_bits(np.array([[1, -1, 1, -1, -1, -1, -1, 1]], np.float32)).tolist()
-    [[161]]
+    The share of unequal bits then estimates the angle (Charikar 2002). Without the rotation the many weak directions of
+    a joint space would outvote the few strong ones.
+
+    >>> sign_bits(np.array([[1.0, 0.0], [-2.0, 0.0]], np.float32)).sum(0).tolist()
+    [192]
     """
-    return np.packbits(vectors > 0, axis=1)
+    return np.packbits(vectors @ _rotation(vectors.shape[1]) > 0, axis=1)
+
+
+@lru_cache(maxsize=4)
+def _rotation(dim: int) -> Array:
+    """A random orthogonal matrix, always the same."""
+    q, r = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
+    return np.asarray(q * np.sign(np.diag(r)), np.float32)
 
 
 def bits_column(vectors: Array) -> pa.Array:
@@ -228,7 +238,7 @@ def _partitions(kind: Kind, rows: int) -> int:
 def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, seed: int) -> None:
     if rows < 256:
         raise StorageError(f"{kind} needs at least 256 rows, {table.name} has {rows}", "use index.kind auto or exact")
-    if partitions > _TRAINED_PARTITIONS:
+    if partitions > _TRAINED_PARTITIONS and kind != "binary":  # bits have no means; their recall holds (README)
         table.to_lance().create_index(
             "vector",
             kind,
@@ -293,6 +303,11 @@ def _exact(table: Table, queries: Array, where: Filter | None, metric: Literal["
 def _own_probes(table: Table) -> list[tuple[Array, Filter | None]]:
     rows = table.search().select(["vector"]).limit(_OWN_PROBES).to_arrow()
     return [(matrix(rows["vector"].combine_chunks()), None)] if rows.num_rows else []
+
+
+def _standard_error(shares: Sequence[float]) -> float:
+    """Of their mean: the probes are a sample, and the target is to hold for other queries too."""
+    return float(np.std(shares) / np.sqrt(len(shares))) if shares else 0.0
 
 
 def _recalls(found: list[pa.Table], truth: list[pa.Table]) -> list[float]:

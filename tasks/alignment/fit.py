@@ -90,7 +90,7 @@ def fit_space(
     solve = solver(plan.method, whole, choice, plan.dim)
 
     def build(links: Indices, xy: npt.NDArray[np.float64], bank: int, facts: Mapping[str, Any]) -> JointSpace:
-        matrices = solve(xy)
+        matrices = [padded(matrix) for matrix in solve(xy)]
         heads, banks = {}, {}
         for side, (view, one, z, matrix) in enumerate(zip((left, right), features, (x, y), matrices, strict=True)):
             heads[view.modality] = Head(one, matrix)
@@ -116,6 +116,15 @@ def solver(method: str, m: Moments, choice: Choice, dim: int) -> Callable[[npt.N
     if method == "ridge":
         return ridge.solver(m.xx, m.yy, rx=choice["rx"], ry=choice["ry"])
     return partial(rotate, dim=dim)
+
+
+def padded(matrix: Array, multiple: int = 8) -> Array:
+    """A head (d, w) with columns of zeros up to a multiple in width: no cosine changes, and every index takes it.
+
+    >>> padded(np.ones((2, 3), np.float32)).shape
+    (2, 8)
+    """
+    return np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % multiple)))
 
 
 def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from storage import schemas
-from storage.ann import KINDS, Index, Kind, build_index, kind_for, nearest
+from storage.ann import KINDS, Index, Kind, build_index, kind_for, nearest, sign_bits
 from storage.errors import StorageError
 from storage.filters import Filter, eq
 from storage.tables import Store
@@ -107,11 +107,12 @@ def test_recall_of_each_kind(store: Store, kind: Kind, metric: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("partitions", [256, 300])
-@pytest.mark.parametrize("kind", ["IVF_FLAT", "IVF_HNSW_SQ", "IVF_RQ"])
+@pytest.mark.parametrize("kind", ["IVF_FLAT", "IVF_HNSW_SQ", "IVF_RQ", "binary"])
 def test_recall_with_many_partitions(store: Store, kind: Kind, partitions: int) -> None:
     """Recall holds on both sides of 256 partitions, where the clustering changes; there are as many as asked for."""
     index = build_index(store, "space_a", probes(), kind=kind, target=0.97, partitions=partitions)
-    stored = store.open("space_a").to_lance().stats.index_stats("vector_idx")["indices"][0]
+    name = "bits_idx" if kind == "binary" else "vector_idx"
+    stored = store.open("space_a").to_lance().stats.index_stats(name)["indices"][0]
     assert (index.partitions, stored["num_partitions"]) == (partitions, partitions)
     check(store, index)
 
@@ -235,9 +236,16 @@ def test_without_probes_the_table_is_measured(small: Store) -> None:
     assert nearest(small.open("space_a"), np.empty((0, DIM), np.float32), 5, index) == []
 
 
-def test_bits_have_at_most_256_partitions(small: Store) -> None:
-    """Bits are clustered by LanceDB alone, so their partitions stay where it clusters well, whatever is asked for."""
-    assert build_index(small, "space_a", probes(8), kind="binary", target=0.1, partitions=300).partitions == 256
+def test_bits_tell_angles() -> None:
+    """The share of unequal sign bits is angle / π within four standard errors, though few directions carry all."""
+    draw = np.random.default_rng(0)
+    a, b = np.zeros((2, 200, 512), np.float32)
+    a[:, :6] = draw.normal(size=(200, 6))
+    b[:, :6] = a[:, :6] + 0.7 * draw.normal(size=(200, 6))
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    angles = np.arccos(cosines) / np.pi
+    unequal = np.unpackbits(sign_bits(a) ^ sign_bits(b), axis=1).mean(1)
+    assert (np.abs(unequal - angles) < 4 * np.sqrt(angles * (1 - angles) / 512)).all()
 
 
 def test_a_filter_that_nothing_passes(small: Store) -> None:
