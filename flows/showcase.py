@@ -31,7 +31,7 @@ def show_demo(settings: Settings, outcome: Outcome) -> None:
     answer = searcher.by_file(Path(DemoSource().root) / PICTURE, target="text", k=5)
     found = "  ·  ".join(_name(hit.text) for hit in answer.hits)
     console.print(f"  picture {PICTURE} 🍎 → text: {found}", highlight=False)
-    show_next(settings)
+    show_next(settings, "something sweet")
 
 
 def _name(words: str) -> str:

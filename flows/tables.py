@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,14 +105,14 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         console.print(f"note: an encoder was {note}", highlight=False)
 
 
-def show_next(settings: Settings) -> None:
+def show_next(settings: Settings, query: str = "a dog in the snow") -> None:
     """Where everything lies and what to type next."""
     console = console_for()
+    name = "modalign" if shutil.which("modalign") else os.path.relpath(sys.argv[0])
     console.print(f"\nworkspace: {settings.workspace}", highlight=False, soft_wrap=True)
     console.print(f"space, card and metrics.json: {settings.workspace / 'spaces'}", highlight=False, soft_wrap=True)
-    console.print(
-        'next: modalign search "a dog in the snow" --to image -k 5 · modalign status · modalign --help', highlight=False
-    )
+    for words in (f'search "{query}" --to image -k 5', "status", "run SOURCE  # a folder of your own", "--help"):
+        console.print(f"next: {name} {words}", highlight=False, soft_wrap=True)
 
 
 def show_ingest(done: Ingested) -> None:
