@@ -37,13 +37,25 @@ def load_profile(profile: str, overrides: Sequence[str] = (), **given: Any) -> P
     for text in overrides:
         params = _merge(params, _override(text))
     params = _merge(params, {key: value for key, value in given.items() if value is not None})
+    return _checked(params, f"profile {profile}")
+
+
+def override(params: PipelineParams, overrides: Sequence[str]) -> PipelineParams:
+    """Params with single ones overridden by `key=value` texts. Raises `UserError` as `load_profile`."""
+    changed = params.model_dump(exclude_unset=True)
+    for text in overrides:
+        changed = _merge(changed, _override(text))
+    return _checked(changed, "the recorded collection") if overrides else params
+
+
+def _checked(params: dict[str, Any], origin: str) -> PipelineParams:
     try:
         return PipelineParams.model_validate(params)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(
-            f"param {key!r} of profile {profile}: {first['msg'].lower()} (got {first['input']!r})",
+            f"param {key!r} of {origin}: {first['msg'].lower()} (got {first['input']!r})",
             f"known params stand in `modalign init` and in the profiles {', '.join(profile_names())}",
         ) from None
 

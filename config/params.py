@@ -66,6 +66,9 @@ class IndexParams(Params):
     metric: Literal["cosine", "l2"] = Field("cosine", description="Distance of the index.")
     recall_target: float = Field(0.95, gt=0, le=1, description="recall@10 against exact search to reach by tuning.")
     exact_below: int = Field(50_000, ge=0, description="Rows below which search is exact and no index is built.")
+    fold_above: float = Field(
+        0.05, ge=0, le=1, description="Share of rows outside the index beyond which they are folded in."
+    )
 
 
 class MineParams(Params):
@@ -102,6 +105,40 @@ class AssessParams(Params):
     seed: int = Field(0, ge=0, description="Seed of the bootstrap and of the shuffles.")
 
 
+class GateParams(Params):
+    """When a space may take the place of the one in force."""
+
+    policy: Literal["measure", "always", "never"] = Field(
+        "measure", description="measure: no loss beyond the tolerance; always: promote unseen; never: only by hand."
+    )
+    tolerance: float = Field(6.0, ge=0, description="Loss of rsum (0 to 600) that is accepted.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Certainty that the loss is no greater, one-sided.")
+    draws: int = Field(1_000, ge=100, description="Draws of the paired bootstrap, over groups.")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
+
+
+class RefitParams(Params):
+    """When an update fits a new space: as soon as one of the thresholds is passed."""
+
+    policy: Literal["due", "never"] = Field("due", description="due: by the thresholds below.")
+    new_pairs: float = Field(0.1, gt=0, description="Share of training pairs that came or went since the fit.")
+    drift: float = Field(0.05, gt=0, description="Shift of a modality's mean, as a share of its variance.")
+    fall: float = Field(12.0, gt=0, description="Fall of rsum since the promotion.")
+
+
+class KeepParams(Params):
+    """What upkeep leaves: all else goes."""
+
+    versions: int = Field(2, ge=1, description="Published versions of each space that readers may still have open.")
+    spaces: int = Field(
+        2, ge=1, description="Spaces of each name that a roll-back can reach, the one in force included."
+    )
+    results_days: int = Field(30, ge=1, description="Age at which a cached result goes.")
+    runs_days: int = Field(30, ge=1, description="Age at which the history of a Prefect run goes.")
+    fragments: int = Field(24, ge=1, description="Pieces of a table beyond which it is compacted.")
+    deleted: float = Field(0.1, gt=0, le=1, description="Share of deleted rows beyond which a table is compacted.")
+
+
 class PipelineParams(Params):
     """All params of a run. `source` is a folder, a table, or `demo:openmoji`."""
 
@@ -116,4 +153,26 @@ class PipelineParams(Params):
     mine: MineParams = MineParams()
     align: AlignParams = AlignParams()
     assess: AssessParams = AssessParams()
+    gate: GateParams = GateParams()
+    refit: RefitParams = RefitParams()
+    keep: KeepParams = KeepParams()
     refresh_cache: bool = Field(False, description="Run every task anew, whatever the cache holds.")
+
+
+class UpdateParams(Params):
+    """What an update does. Without overrides it does with each collection what was done with it last."""
+
+    collections: tuple[str, ...] = Field((), description="Names; empty: all recorded collections.")
+    profile: str | None = Field(None, description="Params by name instead of the recorded ones.", examples=["best"])
+    overrides: tuple[str, ...] = Field(
+        (), description="Single params, as align.method=ridge; like the profile they hold for later updates as well."
+    )
+    refit: bool = Field(False, description="Fit a new space whatever the thresholds say; the gate judges it.")
+    verify: bool = Field(False, description="Read every file again, whatever its size and time of change say.")
+    upkeep: bool = Field(True, description="Compact and clean up at the end.")
+    refresh_cache: bool = Field(False, description="Compute everything anew.")
+
+    @property
+    def label(self) -> str:
+        """What it updates, in words."""
+        return ", ".join(self.collections) or "all collections"

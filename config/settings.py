@@ -32,6 +32,8 @@ class Settings(BaseSettings):
         None, ge=1, description="Bound on the CPUs an encoder uses; without it all of them.", examples=[2]
     )
 
+    wait: float = Field(600.0, ge=0, description="Seconds that a writer waits for another one of the same workspace.")
+
     @field_validator("workspace")
     @classmethod
     def _absolute(cls, path: Path) -> Path:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from prefect import flow
+
 from config.errors import UserError
 from config.params import PipelineParams
+from config.settings import Settings
 from flows.align_spaces import align_spaces
-from flows.context import here
+from flows.context import at_work
 from storage import catalog
 from storage.workspace import Workspace
 from tasks.encode import spec_of, table_of
 from tasks.grouping import group_collection
-from tasks.refs import Aligned, EncoderRef, Ingested
+from tasks.promote import promote_space
+from tasks.refs import Aligned, Decision, EncoderRef, Ingested
 
 
-def align_collections(params: PipelineParams, names: tuple[str, ...], space: str | None) -> Aligned:
-    """Start the flow `align spaces` on the named collections, or on the one ingested last."""
-    settings, workspace = here()
+@flow(name="align collections", flow_run_name="align collections", persist_result=False)
+def align_collections(params: PipelineParams, names: tuple[str, ...], space: str | None) -> tuple[Aligned, Decision]:
+    """Fit a space on the named collections, or on the one ingested last, and let the gate judge it."""
+    with at_work("align") as (settings, workspace):
+        return _align(settings, workspace, params, names, space)
+
+
+def _align(
+    settings: Settings, workspace: Workspace, params: PipelineParams, names: tuple[str, ...], space: str | None
+) -> tuple[Aligned, Decision]:
     known = {row["name"]: row for row in catalog.collections(workspace.store)}
     if not known:
         raise UserError(f"the workspace {workspace.root} holds no collection", "run `modalign ingest SOURCE` first")
@@ -34,7 +45,8 @@ def align_collections(params: PipelineParams, names: tuple[str, ...], space: str
                 f"nothing is encoded with {one.encoder}", "run `modalign ingest SOURCE` with this profile first"
             )
     ingested = tuple(_ingested(workspace, name, encoded, params) for name in chosen)
-    return align_spaces(params, ingested, space or "+".join(chosen))
+    aligned = align_spaces(params, ingested, space or "+".join(chosen))
+    return aligned, promote_space(workspace, aligned, params.gate)
 
 
 def _ingested(workspace: Workspace, name: str, encoded: tuple[EncoderRef, ...], params: PipelineParams) -> Ingested:

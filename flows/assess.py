@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from config.params import AssessParams
-from flows.context import cached, here
+from flows.context import at_work, cached, in_force
 from flows.summaries import score_artifacts
 from storage.spaces import read_json
 from tasks.refs import Aligned, ScoreRef
@@ -23,7 +23,13 @@ def _stands(score: ScoreRef) -> bool:
 @flow(name="assess", flow_run_name="assess {aligned.space.name}", persist_result=False)
 def assess(params: AssessParams, aligned: Aligned, refresh_cache: bool = False) -> ScoreRef:  # noqa: FBT001, FBT002 - a form
     """Measure hit rates, intervals, chance, the shuffled control and hubness of a fitted space."""
-    _, workspace = here()
-    score: ScoreRef = cached(evaluate_space, workspace, aligned, params, valid=_stands, refresh=refresh_cache)
-    score_artifacts(score)
-    return score
+    with at_work(f"assess {aligned.space.name}") as (_, workspace):
+        score: ScoreRef = cached(evaluate_space, workspace, aligned, params, valid=_stands, refresh=refresh_cache)
+        score_artifacts(score)
+        return score
+
+
+@flow(name="assess published", flow_run_name="assess published {space}", persist_result=False)
+def assess_published(params: AssessParams, space: str | None = None) -> ScoreRef:
+    """Measure the space that is in force under a name; without a name the one published last."""
+    return assess(params, in_force(space))

@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, Group, Parameter
+from cyclopts import Parameter
+
+from flows import cli_changes, cli_spaces  # noqa: F401 - their commands register themselves
+from flows.command import DEFAULT, Common, app, names_in, params_of, print_json, say, session, settings_of
 
 if TYPE_CHECKING:
-    from config.params import PipelineParams
-    from config.settings import Settings
     from tasks.refs import Outcome
-
-_COMMON = Group("Common options", sort_key=9)
-
-app = App(
-    name="modalign",
-    help="Bring frozen encoders of different modalities into one searchable joint space.",
-    help_format="markdown",
-    version_flags=["--version"],
-    help_epilogue="Start with `modalign demo`, then `modalign run my-photos`.",
-)
-
-
-@Parameter(name="*", group=_COMMON)
-@dataclass(frozen=True)
-class Common:
-    """Options that every command takes."""
-
-    workspace: Annotated[Path | None, Parameter(alias="-w")] = None
-    """Folder of tables, spaces, results cache and reports (default ./modalign-data)."""
-    profile: str | None = None
-    """Params by name (demo, small, best, classic, strong) or a TOML file."""
-    set: Annotated[list[str], Parameter(negative="")] = field(default_factory=list)
-    """Override a param: --set align.method=ridge (repeatable)."""
-    json: Annotated[bool, Parameter(negative="")] = False
-    """Print the result as JSON on standard output, and nothing else there."""
-    debug: Annotated[bool, Parameter(negative="")] = False
-    """Show tracebacks."""
-
-
-_DEFAULT = Common()
 
 
 @app.command
-def init(*, force: bool = False, common: Common = _DEFAULT) -> None:
+def init(*, force: bool = False, common: Common = DEFAULT) -> None:
     """Write a commented modalign.toml into this folder.
 
     Examples: `modalign init` · `modalign init --force`
@@ -57,11 +26,11 @@ def init(*, force: bool = False, common: Common = _DEFAULT) -> None:
     from flows.starter import write_starter
 
     path = write_starter(Path.cwd(), force=force)
-    _say(common, {"written": str(path)}, f"wrote {path.name}; edit it, then: modalign run SOURCE")
+    say(common, {"written": str(path)}, f"wrote {path.name}; edit it, then: modalign run SOURCE")
 
 
 @app.command
-def demo(*, common: Common = _DEFAULT) -> None:
+def demo(*, common: Common = DEFAULT) -> None:
     """Run the whole pipeline on the packaged OpenMoji collection, then a few searches.
 
     Needs no account, no server and no download. Examples: `modalign demo` · `modalign demo -w /tmp/try`
@@ -71,7 +40,7 @@ def demo(*, common: Common = _DEFAULT) -> None:
         return
     from flows.showcase import show_demo
 
-    show_demo(_settings(common), outcome)
+    show_demo(settings_of(common), outcome)
 
 
 @app.command
@@ -81,7 +50,7 @@ def run(
     *,
     collection: str | None = None,
     refresh: Annotated[bool, Parameter(negative="")] = False,
-    common: Common = _DEFAULT,
+    common: Common = DEFAULT,
 ) -> None:
     """Run the whole pipeline on SOURCE: a folder, a table (CSV, Parquet, JSON lines) or demo:openmoji.
 
@@ -100,11 +69,12 @@ def run(
     outcome = _run(source, collection, common, refresh=refresh)
     if outcome is None:
         return
-    from flows.tables import show_ingest, show_metrics, show_next
+    from flows.tables import show_decision, show_ingest, show_metrics, show_next
 
     show_ingest(outcome.ingested)
     show_metrics(outcome.score.metrics)
-    show_next(_settings(common))
+    show_decision(outcome.decision)
+    show_next(settings_of(common))
 
 
 @app.command
@@ -114,19 +84,19 @@ def ingest(
     *,
     collection: str | None = None,
     refresh: Annotated[bool, Parameter(negative="")] = False,
-    common: Common = _DEFAULT,
+    common: Common = DEFAULT,
 ) -> None:
     """Scan, preprocess and encode SOURCE, without fitting a space.
 
     Example: `modalign ingest photos --profile small`
     """
-    params, settings = _params(source, collection, common, refresh=refresh)
-    with _session(settings, common):
+    params, settings = params_of(source, collection, common, refresh=refresh)
+    with session(settings, common):
         from flows.ingest import ingest as flow
 
         done = flow(params)
     if common.json:
-        _print({"ingest": done.model_dump(mode="json")})
+        print_json({"ingest": done.model_dump(mode="json")})
         return
     from flows.tables import show_ingest
 
@@ -134,7 +104,7 @@ def ingest(
 
 
 @app.command
-def align(*, collections: str | None = None, name: str | None = None, common: Common = _DEFAULT) -> None:
+def align(*, collections: str | None = None, name: str | None = None, common: Common = DEFAULT) -> None:
     """Fit, project, index and publish a space on collections that are ingested.
 
     Examples: `modalign align` · `modalign align --collections photos,stock --name all`
@@ -146,22 +116,23 @@ def align(*, collections: str | None = None, name: str | None = None, common: Co
     name
         Name of the space; without it the collections' names joined by `+`.
     """
-    params, settings = _params(None, None, common)
-    with _session(settings, common):
+    params, settings = params_of(None, None, common)
+    with session(settings, common):
         from flows.align_collections import align_collections
 
-        aligned = align_collections(params, _names(collections), name)
+        aligned, decision = align_collections(params, names_in(collections), name)
     space = aligned.space
-    _say(
+    say(
         common,
-        {"space": aligned.model_dump(mode="json")},
+        {"space": aligned.model_dump(mode="json"), "decision": decision.model_dump(mode="json")},
         f"space {space.name} ({space.space_id}): {space.method} on {space.pairs:,} pairs, width {space.dim}, "
-        f"index {aligned.index.index.kind} with recall@10 {aligned.index.index.recall:.3f}; next: modalign evaluate",
+        f"index {aligned.index.index.kind} with recall@10 {aligned.index.index.recall:.3f}; {decision.event}: "
+        f"{decision.reason}; next: modalign evaluate",
     )
 
 
 @app.command
-def evaluate(*, space: str | None = None, split: str | None = None, common: Common = _DEFAULT) -> None:
+def evaluate(*, space: str | None = None, split: str | None = None, common: Common = DEFAULT) -> None:
     """Measure a published space on the groups it has not seen.
 
     Examples: `modalign evaluate` · `modalign evaluate --space photos --split val --json`
@@ -173,15 +144,15 @@ def evaluate(*, space: str | None = None, split: str | None = None, common: Comm
     split
         test, val or heldout; without it the first of these that is there.
     """
-    params, settings = _params(None, None, common)
-    with _session(settings, common):
+    params, settings = params_of(None, None, common)
+    with session(settings, common):
         from flows.assess import assess
         from flows.context import in_force
 
         measure = params.assess if split is None else params.assess.model_copy(update={"split": split})
         metrics = assess(measure, in_force(space), params.refresh_cache).metrics
     if common.json:
-        _print({"metrics": metrics})
+        print_json({"metrics": metrics})
         return
     from flows.tables import show_metrics
 
@@ -198,7 +169,7 @@ def search(
     k: Annotated[int, Parameter(alias="-k")] = 10,
     space: str | None = None,
     mode: Literal["auto", "vector", "text", "hybrid"] = "auto",
-    common: Common = _DEFAULT,
+    common: Common = DEFAULT,
 ) -> None:
     """Search a space with a TEXT or a file.
 
@@ -226,7 +197,7 @@ def search(
         raise UserError(
             "search takes a text or --file, one of them", 'for instance: modalign search "a dog" --to image'
         )
-    settings = _settings(common)
+    settings = settings_of(common)
     from storage.workspace import Workspace
     from tasks.search import Searcher
 
@@ -239,7 +210,7 @@ def search(
         assert file is not None
         answer = searcher.by_file(file, target=to, k=k)
     if common.json:
-        _print(asdict(answer))
+        print_json(asdict(answer))
         return
     from flows.tables import show_answer
 
@@ -247,16 +218,16 @@ def search(
 
 
 @app.command
-def status(*, common: Common = _DEFAULT) -> None:
+def status(*, common: Common = DEFAULT) -> None:
     """Show what the workspace holds: collections, encoders, spaces, quarantine.
 
     Example: `modalign status --json`
     """
     from flows.overview import overview
 
-    facts = overview(_settings(common))
+    facts = overview(settings_of(common))
     if common.json:
-        _print(facts)
+        print_json(facts)
         return
     from flows.tables import show_status
 
@@ -264,16 +235,16 @@ def status(*, common: Common = _DEFAULT) -> None:
 
 
 @app.command
-def doctor(*, common: Common = _DEFAULT) -> None:
+def doctor(*, common: Common = DEFAULT) -> None:
     """Check versions, pins that bite, the device, encoders, disk and names; exit code 1 when something is wrong.
 
     Example: `modalign doctor`
     """
     from flows.doctor import examine
 
-    checks = examine(_settings(common))
+    checks = examine(settings_of(common))
     if common.json:
-        _print({"checks": [asdict(check) for check in checks]})
+        print_json({"checks": [asdict(check) for check in checks]})
     else:
         from flows.tables import show_checks
 
@@ -307,8 +278,8 @@ def _run(
     source: str, collection: str | None, common: Common, *, profile: str | None = None, refresh: bool = False
 ) -> Outcome | None:
     """Run the pipeline; with --json print its result, and give nothing more to show."""
-    params, settings = _params(source, collection, common, profile=profile, refresh=refresh)
-    with _session(settings, common):
+    params, settings = params_of(source, collection, common, profile=profile, refresh=refresh)
+    with session(settings, common):
         from flows.pipeline import pipeline
 
         outcome = pipeline(params)
@@ -318,55 +289,5 @@ def _run(
 
     done = outcome.ingested
     told = done.model_dump(mode="json", include={"collection", "rows", "quarantined", "seconds"})
-    _print({"metrics": outcome.score.metrics, "ingest": told | {"stages": stage_table(done)}})
+    print_json({"metrics": outcome.score.metrics, "ingest": told | {"stages": stage_table(done)}})
     return None
-
-
-def _settings(common: Common) -> Settings:
-    if common.workspace is not None:
-        # the flows read their settings from the environment, as they do in a deployment
-        os.environ["MODALIGN_WORKSPACE"] = str(common.workspace.expanduser().absolute())
-    from config.settings import Settings
-
-    return Settings()
-
-
-def _params(
-    source: str | None,
-    collection: str | None,
-    common: Common,
-    *,
-    profile: str | None = None,
-    refresh: bool = False,
-) -> tuple[PipelineParams, Settings]:
-    from config.loading import load_profile
-
-    settings = _settings(common)
-    name = common.profile or profile or settings.profile
-    given = {"source": source, "collection": collection, "refresh_cache": refresh or None}
-    return load_profile(name, common.set, **given), settings
-
-
-def _session(settings: Settings, common: Common) -> Any:
-    """Results in the workspace, progress and log lines on the terminal."""
-    from flows.environment import keep_results_in
-
-    keep_results_in(settings.workspace / "results")
-    from flows.terminal import terminal
-
-    return terminal(debug=common.debug)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (text or "").split(",") if name.strip())
-
-
-def _print(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
-
-
-def _say(common: Common, value: dict[str, Any], line: str) -> None:
-    if common.json:
-        _print(value)
-    else:
-        print(line)

@@ -1,14 +1,20 @@
-"""What every flow body needs first: the settings and their workspace."""
+"""What every flow body needs first: the settings, their workspace, and the right to write there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from config.errors import UserError
 from config.settings import Settings
 from storage.errors import StorageError
+from storage.lock import writing
+from storage.runs import noted
 from storage.spaces import published
 from storage.workspace import Workspace
 from tasks.refs import Aligned
@@ -25,6 +31,27 @@ def here() -> tuple[Settings, Workspace]:
     except OSError as error:
         raise UserError(f"the workspace {workspace.root} cannot be made ({error.strerror})", "choose another") from None
     return settings, workspace
+
+
+@contextmanager
+def at_work(what: str) -> Iterator[tuple[Settings, Workspace]]:
+    """As `here`, inside a flow, as the one writer of the workspace; another one is waited for.
+
+    A flow inside a flow shares its right.
+    """
+    settings, workspace = here()
+    logger = get_run_logger()
+
+    def waiting(owner: str) -> None:
+        logger.info("the workspace is being written by %s: waiting up to %.0f s", owner, settings.wait)
+
+    with (
+        noted(workspace.root, str(flow_run.id), what),
+        writing(workspace.root, what, wait=settings.wait, waiting=waiting) as waited,
+    ):
+        if waited > 1:
+            logger.info("waited %.1f s for the other writer", waited)
+        yield settings, workspace
 
 
 def in_force(space: str | None) -> Aligned:

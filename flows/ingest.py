@@ -7,52 +7,77 @@ import time
 from prefect import flow
 
 from config.params import PipelineParams
-from flows.context import here
+from flows.context import at_work
 from flows.summaries import ingest_summary
+from tasks.changes import both
 from tasks.encode import check_encoders, encode_shard, plan_encoding
 from tasks.preprocess import check_failures, group_items, preprocess_shard, scan_source
-from tasks.refs import EncodeReport, Ingested
+from tasks.refs import EncodeReport, Ingested, PreprocessReport
 
 
 @flow(name="ingest", flow_run_name="ingest {params.source}", persist_result=False)
-def ingest(params: PipelineParams) -> Ingested:
-    """Bring the tables to what the source holds now, and encode every content that has no vector yet."""
+def ingest(
+    params: PipelineParams,
+    serving: dict[str, tuple[str, ...]] | None = None,
+    verify: bool = False,  # noqa: FBT001, FBT002 - a flow's parameters are its form
+    pending_only: bool = False,  # noqa: FBT001, FBT002
+) -> Ingested:
+    """Bring the tables to what the source holds now, and encode every content that has no vector yet.
+
+    `serving` names the encoders of spaces in force, by modality: they are kept up beside those of the params. `verify`
+    reads every file again, whatever its size and time say. `pending_only` starts no task where nothing is to be done.
+    """
     start = time.perf_counter()
-    settings, workspace = here()
-    refresh = params.refresh_cache
-    read = params.preprocess
-    check_encoders(params.encode.encoders, settings.device)
-    scan = scan_source(workspace, params.source, params.collection, params.columns, read.shard_rows)
-    preprocess = preprocess_shard.with_options(refresh_cache=refresh)
-    for shard in scan.shards:
-        preprocess(workspace, scan.collection, scan.root, shard, read)
-    groups = group_items(workspace, scan.collection, read)
-    check_failures(workspace, scan.collection, read.failure_budget)
-    encoded, stages = [], []
-    for modality, encoders in params.encode.encoders.items():
-        for encoder in encoders:
+    with at_work(f"ingest {params.source}") as (settings, workspace):
+        anew, read, encode = params.refresh_cache, params.preprocess, params.encode
+        check_encoders(encode.encoders, settings.device)
+        scan = scan_source(
+            workspace,
+            params.source,
+            params.collection,
+            params.columns,
+            read,
+            params.model_dump_json(exclude={"refresh_cache"}, exclude_unset=True),
+        )
+        changes: list[PreprocessReport] = []
+        for shard in scan.shards:
+            due = anew or verify or shard.pending > 0
+            if not due and pending_only:
+                continue
+            preprocess = preprocess_shard.with_options(refresh_cache=due)
+            report = preprocess(workspace, scan.collection, scan.root, shard, read, anew or verify)
+            if due:
+                changes.append(report)
+        groups = group_items(workspace, scan.collection, read, anew)
+        check_failures(workspace, scan.collection, read.failure_budget)
+        encoded, stages = [], []
+        for modality, encoder in both(encode.encoders, serving or {}):
             plan = plan_encoding(
-                workspace, scan.collection, modality, encoder, settings.device, params.encode.shard_items
+                workspace, scan.collection, modality, encoder, settings.device, encode.shard_items, anew
             )
             encoded.append(plan.source)
             for shard in plan.shards:
+                if not shard.pending and pending_only:
+                    continue
                 # a cached reference may outlive its data: what is pending is encoded whatever the cache says
-                encode = encode_shard.with_options(refresh_cache=refresh or shard.pending > 0)
-                report: EncodeReport = encode(
+                run = encode_shard.with_options(refresh_cache=anew or shard.pending > 0)
+                stage: EncodeReport = run(
                     workspace, scan.collection, plan.source, shard, scan.root, settings.device, settings.threads, read
                 )
                 if shard.pending:
-                    stages.append(report)
-    quarantined = check_failures(workspace, scan.collection, read.failure_budget)
-    done = Ingested(
-        collection=scan.collection,
-        content=groups.digest,
-        encoded=tuple(encoded),
-        rows=scan.rows,
-        groups=groups,
-        quarantined=quarantined,
-        stages=tuple(stages),
-        seconds=time.perf_counter() - start,
-    )
-    ingest_summary(done)
-    return done
+                    stages.append(stage)
+        quarantined = check_failures(workspace, scan.collection, read.failure_budget)
+        done = Ingested(
+            collection=scan.collection,
+            content=groups.digest,
+            encoded=tuple(one for one in encoded if one.encoder in encode.encoders.get(one.modality, ())),
+            rows=scan.rows,
+            groups=groups,
+            quarantined=quarantined,
+            stages=tuple(stages),
+            written=sum(one.written for one in changes),
+            removed=sum(one.removed for one in changes),
+            seconds=time.perf_counter() - start,
+        )
+        ingest_summary(done)
+        return done

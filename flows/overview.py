@@ -64,7 +64,7 @@ def _space(store: Store, name: str) -> dict[str, Any]:
         "name": name,
         "space": space["space_id"],
         "method": space["method"],
-        "items": index["rows"],
+        "items": manifest["index"]["rows"],
         "index": index["kind"],
         "recall@10": round(index["recall"], 4),
         "split": "",

@@ -1,4 +1,4 @@
-"""The whole way, as a flow of flows: ingest → align → assess."""
+"""The whole way, as a flow of flows: ingest → align → assess → promote."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from prefect import flow
 from config.params import PipelineParams
 from flows.align_spaces import align_spaces
 from flows.assess import assess
+from flows.context import at_work
 from flows.ingest import ingest
+from flows.summaries import decision_artifact
+from tasks.promote import promote_space
 from tasks.refs import Outcome
 
 
@@ -17,6 +20,10 @@ def pipeline(params: PipelineParams) -> Outcome:
 
     A plain function too: `pipeline(PipelineParams(source="photos")).score.metrics["rsum"]`.
     """
-    ingested = ingest(params)
-    aligned = align_spaces(params, (ingested,), ingested.collection)
-    return Outcome(ingested=ingested, aligned=aligned, score=assess(params.assess, aligned, params.refresh_cache))
+    with at_work(f"run {params.source}") as (_, workspace):
+        ingested = ingest(params)
+        aligned = align_spaces(params, (ingested,), ingested.collection)
+        score = assess(params.assess, aligned, params.refresh_cache)
+        decision = promote_space(workspace, aligned, params.gate, score.metrics["rsum"])
+        decision_artifact(decision)
+        return Outcome(ingested=ingested, aligned=aligned, score=score, decision=decision)

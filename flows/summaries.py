@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.refs import Ingested, ScoreRef
+from tasks.refs import Decision, Ingested, ScoreRef, Updated, UpdatePlan
 
 
 def ingest_summary(done: Ingested) -> None:
@@ -56,6 +56,75 @@ def score_artifacts(score: ScoreRef) -> None:
         + "".join(f"- the encoders {note}\n" for note in figures["seen"])
     )
     create_markdown_artifact(text, key=_key("headline", figures["name"]), description="The headline")
+
+
+def decision_artifact(decision: Decision) -> None:
+    """A markdown artifact: whether the space was promoted, why, and the figures of the gate."""
+    lines = [
+        f"# {decision.name}: {decision.event} {decision.space_id}",
+        "",
+        decision.reason,
+        "",
+        "| figure | value |",
+        "|---|---|",
+        *(
+            f"| {name} | {round(value, 4) if isinstance(value, float) else value} |"
+            for name, value in decision.figures.items()
+        ),
+    ]
+    create_markdown_artifact("\n".join(lines), key=_key("promotion", decision.name), description="The gate's decision")
+
+
+def plan_artifact(plan: UpdatePlan) -> None:
+    """A table artifact: what an update would do, one row a collection and kind of change."""
+    rows: list[dict[str, Any]] = []
+    for one in plan.collections:
+        for kind in ("added", "changed", "edited", "moved", "removed"):
+            rows += [
+                {"collection": one.collection, "what": f"{modality} {kind}", "count": count}
+                for modality, count in getattr(one, kind).items()
+            ]
+        rows += [
+            {"collection": one.collection, "what": f"vectors of {work.encoder}", "count": work.vectors}
+            for work in one.work
+        ]
+    create_table_artifact(rows, key="plan", description="What an update would do")
+
+
+def update_artifacts(done: Updated) -> None:
+    """A markdown artifact of an update: what changed, what it cost, and how the spaces in force stand."""
+    lines = [
+        "# Update",
+        "",
+        f"{done.seconds:,.1f} s",
+        "",
+        "| collection | rows | written | removed | encoded | quarantined |",
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    for one in done.ingested:
+        encoded = sum(stage.encoded for stage in one.stages)
+        counts = (one.rows, one.written, one.removed, encoded, one.quarantined)
+        lines.append(f"| {one.collection} | " + " | ".join(f"{count:,}" for count in counts) + " |")
+    lines += [
+        "",
+        "| space | projected | edited | removed | recall@10 | rsum | at promotion | due for a refit |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for space in done.spaces:
+        stale, moved = space.staleness, space.projected
+        scores = ["" if score is None else f"{score:.1f}" for score in (stale.rsum, stale.rsum_promoted)]
+        cells = [
+            f"{moved.projected:,}",
+            f"{moved.edited:,}",
+            f"{moved.removed:,}",
+            f"{space.aligned.index.index.recall:.3f}",
+        ]
+        lines.append(f"| {space.name} | " + " | ".join([*cells, *scores, "; ".join(stale.reasons) or "no"]) + " |")
+    lines += ["", *(f"- {reason}" for reason in done.skipped)]
+    create_markdown_artifact("\n".join(lines), key="update", description="What the update did")
+    for space in done.spaces:
+        if space.decision is not None:
+            decision_artifact(space.decision)
 
 
 def score_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from flows.summaries import score_rows, stage_table
 if TYPE_CHECKING:
     from config.settings import Settings
     from flows.doctor import Check
-    from tasks.refs import Ingested
+    from tasks.refs import Decision, Ingested, Updated, UpdatePlan, Upkeep
     from tasks.search import Answer
 
 _SHOWN = ("hit_rate@1", "hit_rate@5", "hit_rate@10", "MRR", "nDCG@10", "mAP@R", "median_rank")
@@ -171,6 +171,114 @@ def show_status(facts: dict[str, Any]) -> None:
         for row in rows:
             table.add_row(*(_cell(value) for value in row.values()))
         console.print(table)
+
+
+def show_rows(rows: Sequence[dict[str, Any]], none: str) -> None:
+    """Rows as a table; `none` where there is none. Columns that are empty throughout are left out."""
+    console = console_for()
+    if not rows:
+        console.print(none, highlight=False)
+        return
+    names = [name for name in rows[0] if any(row[name] not in ("", None) for row in rows)]
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[name] is None else _cell(row[name]) for name in names))
+    console.print(table)
+
+
+def show_plan(plan: UpdatePlan) -> None:
+    """What an update would do: items, vectors, spaces, time."""
+    console = console_for()
+    for one in plan.collections:
+        console.print(f"[bold]{one.collection}[/] ({one.source})", highlight=False, soft_wrap=True)
+        kinds = ("added", "changed", "edited", "moved", "removed")
+        rows = [{"items": kind} | getattr(one, kind) for kind in kinds if getattr(one, kind)]
+        if not rows and not any(work.vectors for work in one.work):
+            console.print("  nothing has changed")
+        names = dict.fromkeys(name for row in rows for name in row)
+        show_rows([{name: row.get(name, 0) for name in names} for row in rows], "  no item comes, changes or goes")
+        console.print(
+            f"  {one.rows_waiting:,} rows to look at, {one.files_read:,} files read; pairs: {one.pairs_added:,} come, "
+            f"{one.pairs_removed:,} go; {one.faults:,} of them cannot be read",
+            highlight=False,
+        )
+        for example in one.examples:
+            console.print(f"    {example}", highlight=False, markup=False)
+        for work in one.work:
+            time = "" if work.seconds is None or not work.vectors else f", about {work.seconds:,.1f} s"
+            console.print(f"  {work.encoder} ({work.modality}): {work.vectors:,} vectors{time}", highlight=False)
+    for space in plan.spaces:
+        said = "; ".join(space.reasons) or "nothing"
+        touched = "brought along" if space.touched else "as it is"
+        console.print(f"space {space.name} ({space.space_id}): {touched}; stale because: {said}", highlight=False)
+    for reason in plan.skipped:
+        console.print(f"[yellow]{reason}[/]", highlight=False)
+    seconds = plan.seconds
+    console.print(
+        "about how long: not known before the first update" if seconds is None else f"about {seconds:,.0f} s in all",
+        highlight=False,
+    )
+
+
+def show_update(done: Updated) -> None:
+    """What an update did."""
+    console = console_for()
+    for one in done.ingested:
+        console.print(f"items and pairs written {one.written:,}, removed {one.removed:,}", highlight=False)
+        show_ingest(one)
+    for space in done.spaces:
+        moved, stale = space.projected, space.staleness
+        index = space.aligned.index
+        console.print(
+            f"space {space.name} ({space.aligned.space.space_id}): {moved.projected:,} projected, "
+            f"{moved.edited:,} edited, {moved.removed:,} removed; index {index.index.kind}, "
+            f"recall@10 {index.index.recall:.3f}" + ("" if stale.rsum is None else f"; rsum {stale.rsum:.1f}"),
+            highlight=False,
+        )
+        console.print(f"  due for a refit: {'; '.join(stale.reasons) or 'no'}", highlight=False)
+        if space.decision is not None:
+            show_decision(space.decision)
+    for reason in done.skipped:
+        console.print(f"[yellow]{reason}[/]", highlight=False)
+    if done.upkeep is not None:
+        show_upkeep(done.upkeep)
+    console.print(f"{done.seconds:,.1f} s", highlight=False)
+
+
+def show_decision(decision: Decision) -> None:
+    """Whether a space was put in force, and why."""
+    sign = {"promoted": "[green]promoted[/]", "refused": "[red]refused[/]", "kept": "kept"}[decision.event]
+    console_for().print(f"{decision.name} {decision.space_id}: {sign}; {decision.reason}", highlight=False)
+
+
+def show_upkeep(done: Upkeep) -> None:
+    """What upkeep freed, or would free."""
+    console = console_for()
+    freed = ", ".join(f"{kind} {size / 1e6:,.1f} MB" for kind, size in done.bytes.items())
+    console.print(f"{'would free' if done.dry_run else 'freed'}: {freed}", highlight=False)
+    for name in done.dropped:
+        console.print(f"  {'would drop' if done.dry_run else 'dropped'} {name}", highlight=False)
+    for name in done.compacted:
+        console.print(f"  {'would compact' if done.dry_run else 'compacted'} {name}", highlight=False)
+
+
+def show_difference(found: dict[str, Any]) -> None:
+    """How two spaces differ."""
+    console = console_for()
+    show_rows(
+        [{"": key, found["from"]: str(old), found["to"]: str(new)} for key, (old, new) in found["differs"].items()],
+        "they were made in the same way",
+    )
+    told = found["compared"]
+    console.print(
+        f"rsum {told['old']:.1f} → {told['new']:.1f} ({told['difference']:+.1f}, "
+        f"interval {told['difference_low']:+.1f} to {told['difference_high']:+.1f}) "
+        f"on {told['queries']:,} queries of {told['groups']:,} held-out groups of split {told['split']}; "
+        f"the first hit is the same for {told['agreement']:.1%}",
+        highlight=False,
+    )
 
 
 def show_checks(checks: Sequence[Check]) -> None:

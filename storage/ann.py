@@ -74,6 +74,7 @@ class Index(BaseModel):
     recall: float
     target: float
     rows: int
+    """Of the table when the index was built."""
     seconds: float
     tried: list[dict[str, float]]
 
@@ -118,47 +119,72 @@ def build_index(
         table = store.open(name)
     with named(name):
         _drop_others(table, chosen)
-    seconds = time.perf_counter() - start
+    index = Index(
+        kind=chosen,
+        metric=metric,
+        partitions=count,
+        query={},
+        recall=0,
+        target=target,
+        rows=rows,
+        seconds=time.perf_counter() - start,
+        tried=[],
+    )
+    return _tuned(table, index, probes, _LADDERS[chosen])
+
+
+def refresh_index(
+    store: Store, name: str, index: Index, probes: Sequence[tuple[Array, Filter | None]], *, fold_above: float
+) -> Index | None:
+    """Bring a built index to the table's new rows, and measure its recall again; None if it has to be built anew.
+
+    Searches find rows that are not indexed yet, by looking at all of them: they are folded in when their share of the
+    table passes `fold_above`. The query parameters stay while they reach the target, else dearer ones are tried. An
+    index is built anew when the table has doubled since, or when no parameters reach the target any more.
+    """
+    table = store.open(name)
+    rows = int(table.count_rows())
+    if rows > 2 * max(index.rows, 1):
+        return None
+    if index.kind != "exact":
+        column = "bits_idx" if index.kind == "binary" else "vector_idx"
+        with named(name):
+            stats = table.index_stats(column)
+        if stats is None:
+            return None
+        if stats.num_unindexed_rows > fold_above * rows:
+            with named(name):
+                table.to_lance().optimize.optimize_indices(index_names=[column])
+            table = store.open(name)
+    ladder = _LADDERS[index.kind]
+    found = _tuned(table, index, probes, ladder[ladder.index(index.query) :] if index.query in ladder else ladder)
+    return found if found.recall >= index.target or index.kind == "exact" else None
+
+
+def _tuned(
+    table: Table, index: Index, probes: Sequence[tuple[Array, Filter | None]], ladder: Sequence[dict[str, int]]
+) -> Index:
+    """The index with the first query parameters of the ladder that reach its target, or the best ones."""
     probes = [probe for probe in probes if len(probe[0])] or _own_probes(table)
-    exact = [_exact(table, queries, where, metric) for queries, where in probes]
+    exact = [_exact(table, queries, where, index.metric) for queries, where in probes]
     tried: list[dict[str, float]] = []
     best: tuple[float, dict[str, int]] = (-1.0, {})
-    for query in _LADDERS[chosen]:
-        index = Index(
-            kind=chosen,
-            metric=metric,
-            partitions=count,
-            query=query,
-            recall=0,
-            target=target,
-            rows=rows,
-            seconds=seconds,
-            tried=[],
-        )
+    for query in ladder:
+        trial = index.model_copy(update={"query": query})
         begun = time.perf_counter()
         hits = [
             recall
             for (queries, where), truth in zip(probes, exact, strict=True)
-            for recall in _recalls(nearest(table, queries, _K, index, where=where, columns=["key"]), truth)
+            for recall in _recalls(nearest(table, queries, _K, trial, where=where, columns=["key"]), truth)
         ]
         recall = float(np.mean(hits)) if hits else 1.0
         took = (time.perf_counter() - begun) / max(len(hits), 1)
         tried.append({"recall": round(recall, 4), "milliseconds": round(1000 * took, 3)} | dict(query))
         if recall > best[0]:
             best = (recall, query)
-        if recall - _standard_error(hits) >= target:
+        if recall - _standard_error(hits) >= index.target:
             break
-    return Index(
-        kind=chosen,
-        metric=metric,
-        partitions=count,
-        query=best[1],
-        recall=best[0],
-        target=target,
-        rows=rows,
-        seconds=seconds,
-        tried=tried,
-    )
+    return index.model_copy(update={"query": best[1], "recall": best[0], "tried": tried})
 
 
 def nearest(

@@ -32,6 +32,24 @@ def build_full_text(store: Store, name: str) -> None:
         table.create_index("grams", config=grams, replace=True)
 
 
+def refresh_full_text(store: Store, name: str, *, fold_above: float) -> None:
+    """Build what is missing of the full-text indexes, and fold new rows in when their share passes `fold_above`.
+
+    Searches find rows that are not indexed yet, by looking at all of them.
+    """
+    table = store.open(name)
+    there = {one.columns[0]: one.name for one in table.list_indices()}
+    if not {"text", "grams"} <= there.keys():
+        build_full_text(store, name)
+        return
+    rows = table.count_rows()
+    with named(name):
+        stats = [table.index_stats(there[column]) for column in ("text", "grams")]
+        late = [one for one in stats if one is None or one.num_unindexed_rows > fold_above * rows]
+        if late:
+            table.to_lance().optimize.optimize_indices(index_names=[there["text"], there["grams"]])
+
+
 def full_text_search(
     table: Table, query: str, k: int, *, where: Filter | None = None, columns: Sequence[str] = ("key",)
 ) -> pa.Table:

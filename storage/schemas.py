@@ -15,6 +15,10 @@ PAIRS = "pairs"
 QUARANTINE = "quarantine"
 COLLECTIONS = "collections"
 PUBLISHED = "published"
+PROMOTIONS = "promotions"
+BUCKETS = "buckets"
+FILES = "files"
+MARKS = "marks"
 
 
 def _text(name: str, *, null: bool = False) -> pa.Field:
@@ -90,15 +94,60 @@ def quarantine() -> pa.Schema:
 
 
 def collections() -> pa.Schema:
-    """A named source, as it was last scanned; `columns` is JSON."""
+    """A named source, as it was last scanned; `params` (JSON) is what an update does with it."""
     return _schema(
-        "name", _text("uri"), _text("root"), _text("columns"), pa.field("recorded_at", pa.timestamp("us", tz="UTC"))
+        "name", _text("uri"), _text("root"), _text("params"), pa.field("recorded_at", pa.timestamp("us", tz="UTC"))
     )
+
+
+def buckets() -> pa.Schema:
+    """Which state of a bucket of a source the tables hold: the digest of its staged rows; no row while it changes."""
+    return _schema("key", _text("collection"), pa.field("bucket", pa.int32(), nullable=False), _text("digest"))
+
+
+def files() -> pa.Schema:
+    """What was learned of a medium's file, so that it is read again only when its size or time of change differs."""
+    return _schema(
+        "key",
+        _text("collection"),
+        pa.field("bucket", pa.int32(), nullable=False),
+        _text("file"),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("changed", pa.int64(), nullable=False),
+        _text("how"),
+        _text("content_hash"),
+        _text("code"),
+        _text("message"),
+    )
+
+
+def marks() -> pa.Schema:
+    """A step that was done: for which state of the tables, and what it gave (JSON)."""
+    return _schema("name", _text("state"), _text("result"), pa.field("at", pa.timestamp("us", tz="UTC")))
 
 
 def published() -> pa.Schema:
     """A name and the manifest (JSON) of what stands behind it."""
     return _schema("name", _text("manifest"), pa.field("published_at", pa.timestamp("us", tz="UTC")))
+
+
+def promotions() -> pa.Schema:
+    """The history of a name: what was promoted, refused or rolled back, when and why; manifests and figures are JSON.
+
+    `before` is the manifest that was in force until then: what a roll-back restores.
+    """
+    return _schema(
+        "key",
+        _text("name"),
+        pa.field("number", pa.int64(), nullable=False),
+        _text("event"),
+        _text("space_id"),
+        _text("reason"),
+        _text("figures"),
+        _text("manifest"),
+        _text("before", null=True),
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
+    )
 
 
 def embeddings(dim: int, spec: str, fingerprint: str) -> pa.Schema:

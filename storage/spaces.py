@@ -18,6 +18,7 @@ from storage import schemas
 from storage.errors import StorageError
 from storage.filters import eq
 from storage.folders import fresh_folder, replace_folder
+from storage.maintenance import tag
 from storage.tables import Store
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -36,13 +37,24 @@ def slug_of(name: str) -> str:
     return f"{plain[:33].strip('-') or 'space'}-{mark}"
 
 
-def save_space(folder: Path, arrays: Arrays, config: Mapping[str, Any], card: str) -> None:
-    """Write heads.safetensors, config.json and README.md (the card): all of them, or none. A former space goes."""
+def save_space(
+    folder: Path,
+    arrays: Arrays,
+    config: Mapping[str, Any],
+    card: str,
+    lineage: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> None:
+    """Write heads.safetensors, lineage.safetensors, config.json and README.md (the card): all of them, or none.
+
+    A former space goes.
+    """
     from safetensors.numpy import save_file
 
     fresh = fresh_folder(folder)
     # safetensors writes the memory as it lies: that of a transposed array would come back in another order
     save_file({name: np.asarray(one, order="C") for name, one in arrays.items()}, str(fresh / "heads.safetensors"))
+    if lineage is not None:
+        save_file(dict(lineage), str(fresh / "lineage.safetensors"))
     write_json(fresh / "config.json", config)
     (fresh / "README.md").write_text(card, encoding="utf-8")
     replace_folder(fresh, folder)
@@ -59,6 +71,18 @@ def load_space(folder: Path) -> tuple[dict[str, npt.NDArray[np.float32]], dict[s
         raise StorageError(f"the space in {folder} cannot be read ({error})", "fit it again with align") from error
 
 
+def load_lineage(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    """What a space remembers of its training set; {} if it keeps none. Raises `StorageError` when it is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / "lineage.safetensors"
+    try:
+        return load_file(str(path)) if path.is_file() else {}
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{path} cannot be read ({error})", "fit the space again with align") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +97,12 @@ def read_json(path: Path) -> Any:
 
 
 def publish(store: Store, name: str, manifest: Mapping[str, Any]) -> None:
-    """Point `name` to a manifest; readers see the old one or the new one, nothing between."""
+    """Point `name` to a manifest; readers see the old one or the new one, nothing between.
+
+    The table version that it names is tagged, so that clean-up leaves it.
+    """
+    if index := manifest.get("index"):
+        tag(store, index["table"], index["version"])
     row = {"name": name, "manifest": json.dumps(manifest, sort_keys=True), "published_at": datetime.now(UTC)}
     store.upsert(schemas.PUBLISHED, schemas.published(), [row])
 

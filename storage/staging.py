@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 
 from storage.errors import StorageError
 from storage.folders import fresh_folder, replace_folder
+
+_SUMS = "sums.npy"
 
 SCHEMA = pa.schema(
     [
@@ -78,36 +80,41 @@ class Staging:
                 if writer is not None:
                     writer.close()
             if kind is None:
+                np.save(self._new / _SUMS, np.column_stack([self._sums, self._counts.astype(np.uint64)]))
                 replace_folder(self._new, self.folder)
         finally:
             shutil.rmtree(self._new, ignore_errors=True)
 
-    @property
-    def total(self) -> int:
-        """Records added so far."""
-        return int(self._counts.sum())
 
-    def digest(self, lo: int, hi: int) -> tuple[int, str]:
-        """Number of records in the buckets `lo` ≤ b < `hi`, and their digest, whatever their order."""
-        text = self._sums[lo:hi].tobytes() + self._counts[lo:hi].tobytes()
-        return int(self._counts[lo:hi].sum()), hashlib.blake2b(text, digest_size=16).hexdigest()
+def staged_buckets(folder: Path) -> list[tuple[int, str]]:
+    """Number of records and digest of every bucket of the last scan, whatever their order; ("" of an empty one).
+
+    Raises `StorageError` when there is no scan.
+    """
+    try:
+        sums = np.load(folder / _SUMS, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"the scan in {folder} is gone", "run again") from error
+    return [(int(row[2]), row.tobytes().hex() if row[2] else "") for row in sums]
 
 
 def read_staging(
-    folder: Path, lo: int, hi: int, *, buckets: int, partitions: int = 16
+    folder: Path, wanted: Sequence[int], *, buckets: int, partitions: int = 16
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records (kind, record) of the buckets `lo` ≤ b < `hi`, in an order that does not depend on the source's.
+    """The records (kind, record) of the `wanted` buckets, in an order that does not depend on the source's.
 
     Raises `StorageError` when there is no scan.
     """
     if not folder.is_dir():
         raise StorageError(f"the scan in {folder} is gone", "run again")
-    for part in range(lo * partitions // buckets, (hi - 1) * partitions // buckets + 1):
+    choice = pa.array(wanted, pa.int32())
+    for part in sorted({bucket * partitions // buckets for bucket in wanted}):
         path = folder / f"{part:03}.parquet"
         if not path.exists():
             continue
         table = pq.read_table(path, schema=SCHEMA)
-        inside = pc.and_(pc.greater_equal(table["bucket"], lo), pc.less(table["bucket"], hi))
-        table = table.filter(inside).sort_by([("bucket", "ascending"), ("kind", "ascending"), ("record", "ascending")])
+        table = table.filter(pc.is_in(table["bucket"], choice)).sort_by(
+            [("bucket", "ascending"), ("kind", "ascending"), ("record", "ascending")]
+        )
         for kind, record in zip(table["kind"].to_pylist(), table["record"].to_pylist(), strict=True):
             yield kind, json.loads(record)

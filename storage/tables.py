@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 Array = npt.NDArray[np.float32]
+
+TABLE_ID = b"modalign.table_id"
+"""In the metadata of a table: a random name, for a table made anew may have the version numbers of the former."""
 
 _CHUNK = 2_000  # keys in one IN (…) list
 _OS_ERROR = re.compile(r"os error (\d+)")
@@ -106,6 +110,7 @@ class Store:
         return table
 
     def _make(self, name: str, schema: pa.Schema) -> Table:
+        schema = schema.with_metadata({**(schema.metadata or {}), TABLE_ID: uuid.uuid4().hex[:12]})
         with named(name):
             try:
                 if "://" not in self.uri:
@@ -143,6 +148,23 @@ class Store:
     def version(self, name: str) -> int:
         """Number of the newest version of a table."""
         return int(self.open(name).version)
+
+    def state(self, names: Iterable[str]) -> str:
+        """Identities and versions of tables: while it stays the same, so does every row of them."""
+        return " ".join(self._state(name) for name in names)
+
+    def _state(self, name: str) -> str:
+        table = self._find(name)
+        return f"{name}@none" if table is None else f"{name}@{_identity(table)}:{table.version}"
+
+    def identity(self, name: str) -> str:
+        """What tells a table from another one that bore its name before; "" if it is not there."""
+        table = self._find(name)
+        return "" if table is None else _identity(table)
+
+    def schema(self, name: str) -> pa.Schema:
+        """The schema of a table."""
+        return self.open(name).schema
 
     def metadata(self, name: str) -> dict[str, str]:
         """The schema metadata of a table."""
@@ -228,16 +250,17 @@ class Store:
     def vectors(self, name: str, keys: Sequence[str], column: str = "vector") -> tuple[Array, npt.NDArray[np.bool_]]:
         """Vectors `(n, dim)` float32 in the order of `keys`, and `(n,)` bool: which were found (the others are zero).
 
-        Streams the table once; memory is the result and one batch.
+        Streams the table once, or looks up a few keys; memory is the result and one batch.
         """
         table = self.open(name)
         key = key_of(table.schema)
+        few = isin(key, sorted(set(keys))) if len(keys) <= _CHUNK else None
         dim = table.schema.field(column).type.list_size
         out = np.zeros((len(keys), dim), np.float32)
         found = np.zeros(len(keys), np.bool_)
         order = np.argsort(np.asarray(keys, dtype=np.str_), kind="stable")
         wanted = np.asarray(keys, dtype=np.str_)[order]
-        for batch in self.stream(name, [key, column]):
+        for batch in self.stream(name, [key, column], few):
             names = np.asarray(batch.column(0).to_pylist(), dtype=np.str_)
             left = np.searchsorted(wanted, names, side="left")
             right = np.searchsorted(wanted, names, side="right")
@@ -299,6 +322,10 @@ def _fit(name: str, schema: pa.Schema, rows: pa.Table | Sequence[dict[str, Any]]
             f"rows for {name} do not fit its columns ({error})", "nothing of this batch was written"
         ) from error
     return data if len(last) == data.num_rows else data.take(sorted(last.values()))
+
+
+def _identity(table: Table) -> str:
+    return str((table.schema.metadata or {}).get(TABLE_ID, b"").decode())
 
 
 def _plain(keys: Iterable[str]) -> bool:

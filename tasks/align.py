@@ -19,6 +19,7 @@ from storage.spaces import load_space, save_space, slug_of
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.alignment.fit import Fitted, Plan, View, fit_space
+from tasks.alignment.lineage import pair_sketch
 from tasks.alignment.space import JointSpace
 from tasks.encode import spec_of
 from tasks.policies import by_content
@@ -60,7 +61,8 @@ def fit(
         "params": params.model_dump(mode="json"),
         "encoders": encoder_facts(encoded),
     }
-    save_space(folder, fitted.space.arrays(), config, card(config))
+    lineage = lineage_of(workspace.store, collections, training, fitted.space)
+    save_space(folder, fitted.space.arrays(), config, card(config), lineage)
     get_run_logger().info("space %s: %s with %s", space_id, params.method, fitted.space.facts["chosen"])
     return SpaceRef(
         name=name,
@@ -72,6 +74,34 @@ def fit(
         method=params.method,
         pairs=len(training.pairs),
     )
+
+
+def lineage_of(
+    store: Store, collections: tuple[str, ...], training: TrainingSet, space: JointSpace
+) -> dict[str, npt.NDArray[Any]]:
+    """What a later look compares with: a sketch of the training pairs, the mean training item of each modality."""
+    views = (training.left, training.right)
+    names = (training.left.modality, training.right.modality)
+    return {"pairs": sketch_of(store, collections, names)} | {
+        f"{view.modality}.mean": space.project(view.modality, view.vectors).mean(0, dtype=np.float64) for view in views
+    }
+
+
+def sketch_of(store: Store, collections: tuple[str, ...], modalities: tuple[str, str]) -> npt.NDArray[np.uint64]:
+    """The sketch of the given training pairs of two modalities, by content, as they are now."""
+    here = isin("collection", collections)
+    sides = []
+    for name in modalities:
+        where = here & eq("modality", name) & eq("split", TRAIN)
+        rows = store.read(schemas.ITEMS, ["key", "content_hash"], where).sort_by("key")
+        sides.append([np.asarray(rows[column].to_pylist(), dtype=np.str_) for column in ("key", "content_hash")])
+    links = eq("left_modality", modalities[0]) & eq("right_modality", modalities[1]) & here & eq("source", "given")
+    pairs = store.read(schemas.PAIRS, ["left", "right"], links)
+    ends = [
+        place_of(keys, pairs[column].to_pylist()) for (keys, _), column in zip(sides, ("left", "right"), strict=True)
+    ]
+    there = (ends[0] >= 0) & (ends[1] >= 0)
+    return pair_sketch(sides[0][1][ends[0][there]], sides[1][1][ends[1][there]])
 
 
 def fit_training(training: TrainingSet, params: AlignParams, values: dict[str, float] | None = None) -> Fitted:

@@ -20,22 +20,24 @@ from config.errors import UserError
 from config.params import PreprocessParams
 from storage import catalog, schemas
 from storage.filters import between, eq, isin
+from storage.marks import remember, remembered
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
 from tasks.encoders.protocol import EncoderError, EncoderSpec, slug
 from tasks.encoders.registry import check_installed, expected_fingerprint, load, resolve
 from tasks.media.registry import Limits, MediaError, get
-from tasks.policies import RETRY, by_content
+from tasks.policies import RETRY, by_content, code_version
 from tasks.preprocess import limits_of, shards
 from tasks.progress import progress
-from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Shard
+from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Rate, Shard
 from tasks.sources.item import BUCKETS, bucket_of, content_hash
 from tasks.sources.paths import read_media
 
 _CODE = ("tasks/encode.py", "tasks/encoders", "tasks/media")
 _FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place, not of the content: tried again
 _WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
+_RATED = 100  # contents from which a shard's speed is worth remembering
 _WRITE_SECONDS = 5.0  # … this time: what a kill can cost
 
 
@@ -65,30 +67,67 @@ def table_of(spec: EncoderSpec, device: str) -> str:
 
 @task(name="plan encoding", task_run_name="plan {modality} with {encoder}", **RETRY)
 def plan_encoding(
-    workspace: Workspace, collection: str, modality: str, encoder: str, device: str, shard_items: int
+    workspace: Workspace,
+    collection: str,
+    modality: str,
+    encoder: str,
+    device: str,
+    shard_items: int,
+    refresh: bool = False,  # noqa: FBT001, FBT002 - a task's parameters are its form
 ) -> EncodePlan:
-    """Divide the distinct contents of a modality into shards, and count what each still lacks."""
-    table = table_of(spec_of(encoder, modality), device)
-    contents = sorted(set(workspace.store.strings(schemas.ITEMS, "content_hash", _of(collection, modality))))
-    catalog.forget_faults(workspace.store, collection, _stage(modality), keep=set(contents))
-    missing = set(workspace.store.missing(table, contents)) - _unreadable(workspace.store, collection, modality)
+    """Divide the distinct contents of a modality into shards, and count what each still lacks.
+
+    Vectors of contents that no item has any more are deleted.
+    """
+    store = workspace.store
+    source = EncoderRef(modality=modality, encoder=encoder, table=table_of(spec_of(encoder, modality), device))
+    return remembered(
+        store,
+        f"plan {collection} {source.table}",
+        (schemas.ITEMS, schemas.QUARANTINE, source.table),
+        f"{shard_items} {code_version('tasks/encode.py')}",
+        EncodePlan,
+        lambda: _plan(store, collection, source, shard_items),
+        anew=refresh,
+    )
+
+
+def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int) -> EncodePlan:
+    places = _places(store, collection, source.modality)
+    catalog.place_faults(store, collection, _stage(source.modality), places)
+    prune(store, source)
+    contents = sorted(places)
+    missing = set(store.missing(source.table, contents)) - _unreadable(store, collection, source.modality)
     starts = np.searchsorted(np.array([bucket_of(one) for one in contents]), np.arange(BUCKETS + 1))
     waiting = np.bincount([bucket_of(one) for one in missing], minlength=BUCKETS)
 
-    def digest(lo: int, hi: int) -> tuple[int, str]:
+    def content(lo: int, hi: int) -> tuple[int, str]:
         part = contents[starts[lo] : starts[hi]]
         return len(part), _digest(part)
 
     found = [
         shard.model_copy(update={"pending": int(waiting[shard.lo : shard.hi].sum())})
-        for shard in shards(digest, len(contents), shard_items)
+        for shard in shards(content, len(contents), shard_items)
     ]
-    return EncodePlan(
-        source=EncoderRef(modality=modality, encoder=encoder, table=table),
-        contents=len(contents),
-        pending=len(missing),
-        shards=tuple(found),
-    )
+    return EncodePlan(source=source, contents=len(contents), pending=len(missing), shards=tuple(found))
+
+
+def _places(store: Store, collection: str, modality: str) -> dict[str, list[str]]:
+    """Each content of a modality, and where it stands: its files, or the start of its text."""
+    places: defaultdict[str, set[str]] = defaultdict(set)
+    for batch in store.stream(schemas.ITEMS, ["content_hash", "uri", "text"], _of(collection, modality)):
+        for content, uri, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            places[content].add(_place(uri, text))
+    return {content: sorted(found) for content, found in places.items()}
+
+
+def prune(store: Store, source: EncoderRef) -> int:
+    """Delete the vectors of contents that no item of any collection has; give their number."""
+    if not store.exists(source.table):
+        return 0
+    used = set(store.strings(schemas.ITEMS, "content_hash", eq("modality", source.modality)))
+    gone = [key for key in store.strings(source.table, "content_hash") if key not in used]
+    return store.delete_keys(source.table, gone)
 
 
 @task(
@@ -140,6 +179,9 @@ def encode_shard(
     if mended:
         here = eq("collection", collection) & eq("stage", _stage(modality)) & isin("content_hash", mended)
         workspace.store.delete(schemas.QUARANTINE, here)
+    wall = time.perf_counter() - start
+    if counts["encoded"] >= _RATED:
+        remember(workspace.store, f"rate {table}", "", Rate(per_second=counts["encoded"] / wall))
     return EncodeReport(
         encoder=encoder,
         modality=modality,
@@ -147,7 +189,7 @@ def encode_shard(
         read_seconds=clock.read,
         encode_seconds=clock.encode,
         write_seconds=clock.write,
-        wall_seconds=time.perf_counter() - start,
+        wall_seconds=wall,
         **counts,
     )
 
@@ -264,6 +306,10 @@ def _quarantined(store: Store, collection: str, modality: str) -> list[tuple[str
     return list(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True))
 
 
+def _place(uri: str, text: str | None) -> str:
+    return uri if text is None else text[:80]
+
+
 def _stage(modality: str) -> str:
     return f"decode {modality}"
 
@@ -271,7 +317,7 @@ def _stage(modality: str) -> str:
 def _faults(batch: Batch[Pending]) -> Iterator[dict[str, Any]]:
     for (content, files, text), error in batch.failures:
         assert isinstance(error, MediaError)
-        for locator in files or (text[:80],):
+        for locator in files or (_place("", text),):
             about = {"locator": locator, "code": error.code, "message": error.message}
             yield about | {"content_hash": content, "bucket": bucket_of(content)}
 

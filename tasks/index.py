@@ -1,4 +1,4 @@
-"""Index a space: approximate neighbours with measured recall, and full text; then publish its name."""
+"""Index a space: approximate neighbours with measured recall, and full text."""
 
 from __future__ import annotations
 
@@ -7,42 +7,65 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from config.params import IndexParams
-from storage.ann import Array, build_index
+from storage.ann import Array, Index, Kind, build_index, kind_for, refresh_index
 from storage.filters import Filter, eq
-from storage.fulltext import build_full_text
-from storage.spaces import publish
+from storage.fulltext import refresh_full_text
+from storage.marks import latest, remembered
 from storage.tables import Store, matrix
 from storage.workspace import Workspace
-from tasks.policies import RETRY, by_content
-from tasks.refs import Aligned, IndexRef, Projected, SpaceRef
+from tasks.policies import RETRY, code_version
+from tasks.refs import IndexRef, SpaceRef
 
 _CODE = ("tasks/index.py", "storage/ann.py", "storage/fulltext.py")
 _PROBES = 100
 
 
-@task(name="index space", task_run_name="index {space.name}", **by_content(*_CODE))
+@task(name="index space", task_run_name="index {space.name} {space.space_id}", **RETRY)
 def index_space(
     workspace: Workspace,
     space: SpaceRef,
-    projected: Projected,  # noqa: ARG001 - stands in the cache key
     params: IndexParams,
+    refresh: bool = False,  # noqa: FBT001, FBT002 - a task's parameters are its form
 ) -> IndexRef:
-    """Build the index of a space's table; recall@10 is measured on searches from each modality to each other one."""
-    store = workspace.store
-    index = build_index(
-        store,
-        space.table,
-        _probes(store, space),
-        kind=params.kind,
-        metric=params.metric,
-        target=params.recall_target,
-        exact_below=params.exact_below,
+    """Index a space's table, or bring its index to what is new; recall@10 is measured, each time the table has changed.
+
+    The searches it is measured on go from each modality to each other one.
+    """
+    done = remembered(
+        workspace.store,
+        f"index {space.table}",
+        (space.table,),
+        f"{params.model_dump_json()} {code_version(*_CODE)}",
+        IndexRef,
+        lambda: index_table(workspace.store, space, params, anew=refresh),
+        anew=refresh,
     )
-    build_full_text(store, space.table)
-    if index.recall < index.target:
+    if done.index.recall < done.index.target:
         text = "recall@10 of the %s index is %.3f, below the target of %.2f; try index.kind exact or IVF_HNSW_SQ"
-        get_run_logger().warning(text, index.kind, index.recall, index.target)
-    return IndexRef(table=space.table, version=store.version(space.table), index=index)
+        get_run_logger().warning(text, done.index.kind, done.index.recall, done.index.target)
+    return done
+
+
+def index_table(store: Store, space: SpaceRef, params: IndexParams, *, anew: bool = False) -> IndexRef:
+    """As `index_space`; `anew` builds the index whatever is there."""
+    rows = store.count(space.table)
+    kind = kind_for(rows, params.exact_below) if params.kind == "auto" else params.kind
+    known = None if anew else latest(store, f"index {space.table}", IndexRef)
+    probes = _probes(store, space)
+    index = None
+    if known is not None and _fits(known.index, kind, params):
+        index = refresh_index(store, space.table, known.index, probes, fold_above=params.fold_above)
+    if index is None:
+        index = build_index(
+            store, space.table, probes, kind=kind, metric=params.metric, target=params.recall_target,
+            exact_below=params.exact_below,
+        )  # fmt: skip
+    refresh_full_text(store, space.table, fold_above=params.fold_above)
+    return IndexRef(table=space.table, version=store.version(space.table), rows=rows, index=index)
+
+
+def _fits(index: Index, kind: Kind, params: IndexParams) -> bool:
+    return (index.kind, index.metric, index.target) == (kind, params.metric, params.recall_target)
 
 
 def _probes(store: Store, space: SpaceRef) -> list[tuple[Array, Filter | None]]:
@@ -56,10 +79,3 @@ def _probes(store: Store, space: SpaceRef) -> list[tuple[Array, Filter | None]]:
         vectors = matrix(batch.column(0))[np.sort(places)]
         probes += [(vectors, eq("modality", gallery)) for gallery in space.modalities if gallery != query]
     return probes
-
-
-@task(name="publish space", task_run_name="publish {aligned.space.name} {aligned.space.space_id}", **RETRY)
-def publish_space(workspace: Workspace, aligned: Aligned) -> Aligned:
-    """Point the space's name to this table version: readers see the old one or this one, nothing between."""
-    publish(workspace.store, aligned.space.name, aligned.model_dump(mode="json"))
-    return aligned

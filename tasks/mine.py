@@ -8,28 +8,42 @@ from prefect import task
 from config.params import MineParams
 from storage import schemas
 from storage.filters import eq, isin
+from storage.marks import remembered
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.align import TRAIN, open_space, vectors_of
 from tasks.mining.pairs import mutual_neighbours
-from tasks.policies import by_content
+from tasks.policies import RETRY, code_version
 from tasks.refs import EncoderRef, Mined, SpaceRef
 from tasks.sources.item import bucket_of, digest, pair_key
 
 _CODE = ("tasks/mine.py", "tasks/mining", "tasks/retrieval")
 
 
-@task(name="mine pairs", task_run_name="mine pairs in {space.name} by {params.score}", **by_content(*_CODE))
+@task(name="mine pairs", task_run_name="mine pairs in {space.name} by {params.score}", **RETRY)
 def mine_pairs(
     workspace: Workspace,
     space: SpaceRef,
     collections: tuple[str, ...],
-    content: str,  # noqa: ARG001 - stands in the cache key
     encoded: tuple[EncoderRef, ...],
     params: MineParams,
+    refresh: bool = False,  # noqa: FBT001, FBT002 - a task's parameters are its form
 ) -> Mined:
     """Mutual nearest neighbours among training items without a known pair, in the given space."""
-    store = workspace.store
+    return remembered(
+        workspace.store,
+        f"mine {' '.join(collections)}",
+        (schemas.ITEMS, schemas.PAIRS, *(one.table for one in encoded)),
+        f"{space.space_id} {params.model_dump_json()} {code_version(*_CODE)}",
+        Mined,
+        lambda: _mine(workspace.store, space, collections, encoded, params),
+        anew=refresh,
+    )
+
+
+def _mine(
+    store: Store, space: SpaceRef, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...], params: MineParams
+) -> Mined:
     joint, _ = open_space(space.path)
     here = isin("collection", collections)
     paired = {

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from prefect import task
 from prefect.logging import get_run_logger
 
 from config.errors import RunError, UserError
 from config.params import ColumnsParams, PreprocessParams
-from storage import catalog
-from storage.staging import Staging, read_staging
+from storage import catalog, schemas
+from storage.buckets import applied, forget_buckets, note_buckets
+from storage.marks import remembered
+from storage.staging import Staging, read_staging, staged_buckets
+from storage.tables import Store
 from storage.workspace import Workspace
+from tasks.files import PASSING, KnownFiles, stat_of
 from tasks.grouping import group_collection
 from tasks.media.registry import Limits
-from tasks.policies import RETRY, by_content
+from tasks.policies import RETRY, by_content, code_version
 from tasks.progress import progress
 from tasks.refs import GroupReport, PreprocessReport, ScanReport, Shard
-from tasks.sources.item import BUCKETS, BadRow, Columns, SourceError
+from tasks.sources.item import BUCKETS, BadRow, Columns, Source, SourceError, digest
 from tasks.sources.open import collection_name, open_source
-from tasks.sources.paths import read_media
-from tasks.sources.records import Fault, prepare, stage
+from tasks.sources.records import Fault, Prepared, prepare, stage
 
-_CODE = ("tasks/preprocess.py", "tasks/sources", "tasks/media", "storage/schemas.py", "storage/catalog.py")
+_CODE = (
+    "tasks/preprocess.py",
+    "tasks/files.py",
+    "tasks/sources",
+    "tasks/media",
+    "storage/schemas.py",
+    "storage/catalog.py",
+)
+_GROUP_CODE = ("tasks/grouping.py", "tasks/sources/groups.py")
 
 
 def limits_of(params: PreprocessParams) -> Limits:
@@ -35,18 +48,50 @@ def limits_of(params: PreprocessParams) -> Limits:
 
 @task(name="scan source", task_run_name="scan {source}", **RETRY)
 def scan_source(
-    workspace: Workspace, source: str, collection: str | None, columns: ColumnsParams, shard_rows: int
+    workspace: Workspace,
+    source: str,
+    collection: str | None,
+    columns: ColumnsParams,
+    params: PreprocessParams,
+    record: str = "{}",
 ) -> ScanReport:
-    """Read the metadata of a source once, stage its rows by content bucket and record the collection."""
+    """Read the metadata of a source once, stage its rows by content bucket and record the collection.
+
+    Sizes and times of files are looked up, no file is opened. `record` (JSON) is kept with the collection.
+    """
+    reader = open_reader(source, columns)
+    name = collection_name(collection or reader.name)
+    catalog.make_tables(workspace.store)
+    counts, faults = stage_rows(reader, workspace.staging(name), f"scan {name}")
+    catalog.record_collection(workspace.store, name, reader.uri, str(reader.root), record)
+    rows = [_fault_row(fault) for fault in faults]
+    catalog.replace_faults(workspace.store, name, "scan", [-1], rows, recount=False)
+    staged = staged_buckets(workspace.staging(name))
+    waiting = waiting_buckets(workspace, name, params)
+    return ScanReport(
+        collection=name,
+        root=str(reader.root),
+        bad_rows=len(faults),
+        shards=_shards_of(staged, waiting, params.shard_rows),
+        notes=tuple(reader.notes),
+        **counts,
+    )
+
+
+def open_reader(source: str, columns: ColumnsParams) -> Source:
+    """The reader of a source; one that cannot be read as a whole is the user's error."""
     try:
-        reader = open_source(source, _columns(columns))
+        return open_source(source, _columns(columns))
     except SourceError as error:
         raise UserError(str(error)) from None
-    name = collection_name(collection or reader.name)
+
+
+def stage_rows(reader: Source, folder: Path, label: str) -> tuple[dict[str, int], list[Fault]]:
+    """Stage all rows of a source in `folder`; give counts, and the rows that cannot be used."""
     counts = {"rows": 0, "media": 0, "texts": 0}
     faults: list[Fault] = []
-    stat = partial(_stat, reader.root)
-    with Staging(workspace.staging(name), buckets=BUCKETS) as staging, progress(f"scan {name}", 0) as advance:
+    stat = partial(stat_of, reader.root, time.time_ns())
+    with Staging(folder, buckets=BUCKETS) as staging, progress(label, 0) as advance:
         for row in reader.rows():
             advance(1)
             if isinstance(row, BadRow):
@@ -57,36 +102,79 @@ def scan_source(
             counts["texts"] += len(row.texts)
             for bucket, kind, record in stage(row, lexical=reader.lexical, stat=stat):
                 staging.add(bucket, kind, record)
-    catalog.record_collection(workspace.store, name, reader.uri, str(reader.root), columns.model_dump_json())
-    catalog.replace_faults(workspace.store, name, "scan", -1, 0, [_fault_row(fault) for fault in faults])
-    return ScanReport(
-        collection=name,
-        root=str(reader.root),
-        bad_rows=len(faults),
-        shards=shards(staging.digest, staging.total, shard_rows),
-        notes=tuple(reader.notes),
-        **counts,
+    return counts, faults
+
+
+def waiting_buckets(
+    workspace: Workspace, collection: str, params: PreprocessParams, folder: Path | None = None
+) -> dict[int, str]:
+    """Buckets whose staged rows are not what the tables hold, with the digest that they will then have."""
+    store = workspace.store
+    known = applied(store, collection)
+    how = f"{_how(store, params)}:"
+    staged = [how + mark if mark else "" for _, mark in staged_buckets(folder or workspace.staging(collection))]
+    return {bucket: mark for bucket, mark in enumerate(staged) if known.get(bucket, "") != mark}
+
+
+def prepare_buckets(
+    workspace: Workspace,
+    collection: str,
+    root: str,
+    buckets: list[int],
+    params: PreprocessParams,
+    *,
+    verify: bool = False,
+    advance: Callable[[int], object] = int,
+    folder: Path | None = None,
+) -> tuple[Prepared, list[dict[str, Any]]]:
+    """The records of some staged buckets as they are to stand in the tables, and what was learned of their files."""
+    files = KnownFiles(
+        workspace.store, collection, buckets, Path(root), limits_of(params), verify=verify, advance=advance
     )
+    staged = read_staging(folder or workspace.staging(collection), buckets, buckets=BUCKETS)
+    return prepare(staged, collection=collection, look=files, limits=limits_of(params)), files.rows
 
 
-@task(name="preprocess", task_run_name="preprocess {collection} shard {shard.number}/{shard.of}", **by_content(*_CODE))
+@task(
+    name="preprocess",
+    task_run_name="preprocess {collection} shard {shard.number}/{shard.of}",
+    **by_content(*_CODE, ignore=("verify",)),
+)
 def preprocess_shard(
-    workspace: Workspace, collection: str, root: str, shard: Shard, params: PreprocessParams
+    workspace: Workspace,
+    collection: str,
+    root: str,
+    shard: Shard,
+    params: PreprocessParams,
+    verify: bool = False,  # noqa: FBT001, FBT002
 ) -> PreprocessReport:
-    """Check, hash and key the staged rows of one shard, and bring its part of the tables to exactly that state."""
+    """Check, hash and key the staged rows of one shard, and bring its part of the tables to exactly that state.
+
+    Only buckets whose rows differ from what the tables hold are touched, and only files whose size or time of change
+    differs are read; `verify` reads them all.
+    """
     start = time.perf_counter()
-    limits = limits_of(params)
-    staged = read_staging(workspace.staging(collection), shard.lo, shard.hi, buckets=BUCKETS)
-    with progress(f"preprocess {collection} {shard.number}/{shard.of}", shard.rows) as advance:
-
-        def read(file: str) -> bytes:
-            advance(1)
-            return read_media(Path(root), file, limits.max_bytes)
-
-        done = prepare(staged, collection=collection, read=read, limits=limits)
-    written, removed = catalog.replace_shard(workspace.store, collection, shard.lo, shard.hi, done.items, done.pairs)
+    store = workspace.store
+    waiting = waiting_buckets(workspace, collection, params)
+    staged = staged_buckets(workspace.staging(collection))
+    marks = {
+        bucket: f"{_how(store, params)}:{staged[bucket][1]}" if staged[bucket][1] else ""
+        for bucket in range(shard.lo, shard.hi)
+        if verify or bucket in waiting
+    }
+    if not marks:
+        return PreprocessReport()
+    touched = sorted(marks)
+    rows = sum(staged[bucket][0] for bucket in touched)
+    with progress(f"preprocess {collection} {shard.number}/{shard.of}", rows) as advance:
+        done, files = prepare_buckets(workspace, collection, root, touched, params, verify=verify, advance=advance)
+    forget_buckets(store, collection, touched)
+    written, removed = catalog.replace_rows(store, collection, touched, done.items, done.pairs)
     faults = [_fault_row(fault) for fault in done.faults]
-    catalog.replace_faults(workspace.store, collection, "preprocess", shard.lo, shard.hi, faults)
+    catalog.replace_faults(store, collection, "preprocess", touched, faults)
+    catalog.replace_files(store, collection, touched, files)
+    passing = {fault.bucket for fault in done.faults if fault.code in PASSING}
+    note_buckets(store, collection, {bucket: mark for bucket, mark in marks.items() if bucket not in passing})
     return PreprocessReport(
         items=len(done.items),
         pairs=len(done.pairs),
@@ -97,10 +185,30 @@ def preprocess_shard(
     )
 
 
+def _how(store: Store, params: PreprocessParams) -> str:
+    """What a bucket's rows become depends on, besides themselves: bounds, code, and the tables that hold them."""
+    tables = (schemas.ITEMS, schemas.PAIRS, schemas.QUARANTINE)
+    return digest(repr(limits_of(params)), code_version(*_CODE), *(store.identity(name) for name in tables))[:8]
+
+
 @task(name="group items", task_run_name="group {collection}", **RETRY)
-def group_items(workspace: Workspace, collection: str, params: PreprocessParams) -> GroupReport:
+def group_items(
+    workspace: Workspace,
+    collection: str,
+    params: PreprocessParams,
+    refresh: bool = False,  # noqa: FBT001, FBT002
+) -> GroupReport:
     """Give every item its group and split, and report what stands on both sides of a split."""
-    report = group_collection(workspace.store, collection, seed=params.split_seed, share=params.heldout_share)
+    store = workspace.store
+    report = remembered(
+        store,
+        f"group {collection}",
+        (schemas.ITEMS, schemas.PAIRS),
+        f"{params.split_seed} {params.heldout_share} {code_version(*_GROUP_CODE)}",
+        GroupReport,
+        lambda: group_collection(store, collection, seed=params.split_seed, share=params.heldout_share),
+        anew=refresh,
+    )
     if report.media_leaks:
         text = f"{report.media_leaks} media of {collection} stand in more than one declared split"
         if params.strict:
@@ -125,8 +233,26 @@ def check_failures(workspace: Workspace, collection: str, budget: float) -> int:
     return bad
 
 
-def shards(digest: Callable[[int, int], tuple[int, str]], total: int, rows: int) -> tuple[Shard, ...]:
-    """Equal ranges of buckets, their number a power of two, each with about `rows` rows; empty ones are left out."""
+def _shards_of(staged: list[tuple[int, str]], waiting: Collection[int], rows: int) -> tuple[Shard, ...]:
+    """The staged buckets in shards; what waits in each is its rows in waiting buckets."""
+
+    def content(lo: int, hi: int) -> tuple[int, str]:
+        return sum(count for count, _ in staged[lo:hi]), digest(*(mark for _, mark in staged[lo:hi]))
+
+    pending = np.bincount(
+        sorted(waiting), [max(staged[bucket][0], 1) for bucket in sorted(waiting)], minlength=BUCKETS
+    )  # a bucket that has become empty waits as well
+    return tuple(
+        shard.model_copy(update={"pending": int(pending[shard.lo : shard.hi].sum())})
+        for shard in shards(content, sum(count for count, _ in staged), rows)
+    )
+
+
+def shards(content: Callable[[int, int], tuple[int, str]], total: int, rows: int) -> tuple[Shard, ...]:
+    """Equal ranges of buckets, their number a power of two, each with about `rows` rows.
+
+    `content(lo, hi)` gives the number of rows in a range and their digest.
+    """
     count = 1
     while count < min(BUCKETS, -(-total // rows)):
         count *= 2
@@ -134,7 +260,7 @@ def shards(digest: Callable[[int, int], tuple[int, str]], total: int, rows: int)
     out: list[Shard] = []
     for number in range(count):
         lo, hi = number * width, (number + 1) * width
-        size, mark = digest(lo, hi)
+        size, mark = content(lo, hi)
         out.append(Shard(lo=lo, hi=hi, number=number + 1, of=count, rows=size, digest=mark))
     return tuple(out)
 
@@ -146,14 +272,6 @@ def _columns(params: ColumnsParams) -> Columns:
         required |= set(params.texts)
     required |= {value for name in ("group", "split", "id") if name in named and (value := getattr(params, name))}
     return Columns(params.texts, params.group, params.split, params.id, params.lexical, frozenset(required))
-
-
-def _stat(root: Path, file: str) -> tuple[int, int]:
-    try:
-        found = (root / file).stat()
-    except (OSError, ValueError):
-        return -1, 0
-    return found.st_size, found.st_mtime_ns
 
 
 def _fault_row(fault: Fault) -> dict[str, object]:

@@ -1,97 +1,177 @@
-"""Project every item of a space's collections with its heads into the space's own table."""
+"""Project the items of a space's collections with its heads into the space's own table: what is new, and only that."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 
 from storage import schemas
 from storage.ann import bits_column
-from storage.filters import Filter, eq, isin
+from storage.filters import Filter, between, eq, isin
+from storage.marks import remembered
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.align import open_space, vectors_of
 from tasks.alignment.space import JointSpace
 from tasks.media.text import cjk_runs
-from tasks.policies import by_content
+from tasks.policies import RETRY, code_version
 from tasks.progress import progress
 from tasks.refs import EncoderRef, Projected, SpaceRef
 
 _CODE = ("tasks/project.py", "tasks/alignment/space.py", "tasks/alignment/features.py", "tasks/retrieval/hubness.py")
 _COLUMNS = ("key", "collection", "modality", "content_hash", "group", "split", "uri", "text", "lexical", "attributes")
-_BATCH = 50_000
+_PLAIN = ("key", "collection", "modality", "content_hash", "group", "split", "uri", "text", "grams", "attributes")
+_RANGE = 50_000  # items compared at once
 _WORDS = 2_000  # characters of known words kept with an item
 
 
-@task(name="project items", task_run_name="project items into {space.name}", **by_content(*_CODE))
+@task(name="project items", task_run_name="project items into {space.name} {space.space_id}", **RETRY)
 def project_items(
     workspace: Workspace,
     space: SpaceRef,
     collections: tuple[str, ...],
-    content: str,  # noqa: ARG001 - stands in the cache key
     encoded: tuple[EncoderRef, ...],
+    refresh: bool = False,  # noqa: FBT001, FBT002 - a task's parameters are its form
 ) -> Projected:
-    """Write one row an item: its vector, its hubness terms, the words known for it. Nothing is encoded anew.
+    """Bring the space's table to one row an item that has vectors: its own vector, hubness terms, known words.
 
-    A table that is there already, whole or half-written, is brought to the same state without being emptied: readers
-    may hold it open.
+    Nothing is encoded. Only new or changed contents are projected; of the others what differs is written. A table that
+    is there already, whole or half-written, is never emptied: readers may hold it open.
     """
-    start = time.perf_counter()
     store = workspace.store
+    tables = (schemas.ITEMS, schemas.PAIRS, *(one.table for one in encoded), space.table)
+    return remembered(
+        store,
+        f"project {space.table}",
+        tables,
+        f"{' '.join(collections)} {code_version(*_CODE)}",
+        Projected,
+        lambda: project(store, space, collections, encoded, anew=refresh),
+        anew=refresh,
+    )
+
+
+def project(
+    store: Store, space: SpaceRef, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...], *, anew: bool = False
+) -> Projected:
+    """As `project_items`; `anew` projects every content again."""
+    start = time.perf_counter()
     joint, _ = open_space(space.path)
-    schema = schemas.space(joint.dim, tuple(joint.heads), space.space_id)
-    store.create(space.table, schema)
-    here = isin("collection", collections)
-    total = store.count(schemas.ITEMS, here & isin("modality", tuple(joint.heads)))
-    rows = 0
+    store.create(space.table, schemas.space(joint.dim, tuple(joint.heads), space.space_id))
+    here = isin("collection", collections) & isin("modality", tuple(joint.heads))
+    total = store.count(schemas.ITEMS, here)
+    counts = {"rows": 0, "projected": 0, "edited": 0, "removed": 0}
     with progress(f"project into {space.name}", total) as advance:
-        for modality in joint.heads:
-            for items in _batches(store, collections, modality):
-                rows += store.upsert(space.table, schema, _rows(store, joint, modality, items, encoded, schema))
-                advance(items.num_rows)
-    if store.count(space.table) != rows:
-        _delete_gone(store, space.table, here)
-    return Projected(table=space.table, rows=rows, seconds=time.perf_counter() - start)
+        for part in _ranges(total):
+            items = store.read(schemas.ITEMS, _COLUMNS, here & part)
+            old = store.read(space.table, _PLAIN, part)
+            change = compare(_plain(store, items), old, _encoded(store, items, encoded), anew=anew)
+            store.delete_keys(space.table, change.gone)
+            _edit(store, space.table, change.edited)
+            for modality in joint.heads:
+                of = change.fresh.filter(pc.equal(change.fresh["modality"], modality))
+                counts["projected"] += _insert(store, space.table, joint, modality, of, encoded)
+            counts["rows"] += change.rows
+            counts["edited"] += change.edited.num_rows
+            counts["removed"] += len(change.gone)
+            advance(items.num_rows)
+    return Projected(table=space.table, seconds=time.perf_counter() - start, **counts)
 
 
-def _delete_gone(store: Store, table: str, here: Filter) -> None:
-    """Delete the rows of items that are gone."""
-    keys = set(store.strings(schemas.ITEMS, "key", here))
-    store.delete_keys(table, [key for key in store.strings(table, "key") if key not in keys])
+@dataclass(frozen=True)
+class Change:
+    """What a range of the table lacks: rows to project, rows whose other columns differ, keys to delete."""
+
+    rows: int
+    fresh: pa.Table
+    edited: pa.Table
+    gone: list[str]
 
 
-def _batches(store: Store, collections: tuple[str, ...], modality: str) -> Iterator[pa.Table]:
-    """The items of a modality in tables of about `_BATCH` rows."""
-    held: list[pa.RecordBatch] = []
-    for batch in store.stream(schemas.ITEMS, _COLUMNS, isin("collection", collections) & eq("modality", modality)):
-        held.append(batch)
-        if sum(one.num_rows for one in held) >= _BATCH:
-            yield pa.Table.from_batches(held)
-            held = []
-    if held:
-        yield pa.Table.from_batches(held)
+def compare(wanted: pa.Table, old: pa.Table, encoded: npt.NDArray[np.bool_], *, anew: bool = False) -> Change:
+    """The change from the rows `old` to the rows `wanted` of which those `encoded` (n,) have a vector; keys are unique.
+
+    With `anew` every wanted row counts as fresh.
+    """
+    wanted = wanted.filter(pa.array(encoded))
+    place = pc.index_in(wanted["key"], old["key"].combine_chunks())
+    before = old.take(place)  # null where a row is new
+    same = {name: pc.fill_null(pc.equal(wanted[name], before[name]), False) for name in _PLAIN}
+    known = pc.is_valid(place)
+    stays = pc.and_(known, same["content_hash"]) if not anew else pa.chunked_array([pa.array([False] * len(wanted))])
+    equal = stays
+    for one in same.values():
+        equal = pc.and_(equal, one)
+    gone = old["key"].filter(pc.invert(pc.is_in(old["key"], wanted["key"].combine_chunks())))
+    return Change(
+        wanted.num_rows,
+        wanted.filter(pc.invert(stays)),
+        wanted.filter(pc.and_(stays, pc.invert(equal))),
+        gone.to_pylist(),
+    )
 
 
-def _rows(
-    store: Store, joint: JointSpace, modality: str, items: pa.Table, encoded: tuple[EncoderRef, ...], schema: pa.Schema
-) -> pa.Table:
-    vectors, found = vectors_of(store, modality, items["content_hash"].to_pylist(), encoded)
-    items = items.filter(pa.array(found))
-    z = joint.project(modality, {name: one[found] for name, one in vectors.items()})
+def _ranges(total: int) -> Iterator[Filter]:
+    """Ranges of keys with about `_RANGE` items each; keys are digests, so equal widths do."""
+    count = 1
+    while count < min(4_096, -(-total // _RANGE)):
+        count *= 16
+    digits = len(f"{count:x}") - 1
+    for number in range(count):
+        lo = f"{number:0{digits}x}" if digits else ""
+        hi = f"{number + 1:0{digits}x}" if number + 1 < count else "g"  # "g" sorts after every hex digit
+        yield between("key", lo, hi)
+
+
+def _encoded(store: Store, items: pa.Table, encoded: tuple[EncoderRef, ...]) -> npt.NDArray[np.bool_]:
+    """(n,) bool: the content has a vector under every encoder of its modality."""
+    contents = items["content_hash"].to_pylist()
+    modality = np.asarray(items["modality"].to_pylist(), dtype=np.str_)
+    out = np.zeros(len(contents), np.bool_)
+    for name in {one.modality for one in encoded}:
+        rows = np.flatnonzero(modality == name)
+        own = [contents[row] for row in rows.tolist()]
+        missing: set[str] = set()
+        for one in encoded:
+            if one.modality == name:
+                missing |= set(store.missing(one.table, sorted(set(own))))
+        out[rows] = [content not in missing for content in own]
+    return out
+
+
+def _plain(store: Store, items: pa.Table) -> pa.Table:
+    """The columns of a space's table that are no vectors."""
     words = _words(store, items)
     grams = [cjk_runs(text) for text in words]
-    columns = {
-        name: items[name]
-        for name in ("key", "collection", "modality", "content_hash", "group", "split", "uri", "attributes")
-    }
-    columns |= {"text": pa.array(words, pa.string()), "grams": pa.array(grams, pa.string())}
+    made = {"text": pa.array(words, pa.string()), "grams": pa.array(grams, pa.string())}
+    return pa.table({name: made[name] if name in made else items[name] for name in _PLAIN})
+
+
+def _edit(store: Store, table: str, rows: pa.Table) -> None:
+    if rows.num_rows:
+        store.upsert(table, store.schema(table), rows)
+
+
+def _insert(
+    store: Store, table: str, joint: JointSpace, modality: str, rows: pa.Table, encoded: tuple[EncoderRef, ...]
+) -> int:
+    if not rows.num_rows:
+        return 0
+    vectors, _ = vectors_of(store, modality, rows["content_hash"].to_pylist(), encoded)
+    z = joint.project(modality, vectors)
+    columns = {name: rows[name] for name in _PLAIN}
     columns |= {"vector": vector_column(z), "bits": bits_column(z)}
     columns |= {f"hubness_{query}": pa.array(joint.hubness(z, query)) for query in joint.heads}
-    return pa.Table.from_arrays([columns[field.name] for field in schema], schema=schema)
+    schema = store.schema(table)
+    return store.upsert(table, schema, pa.Table.from_arrays([columns[field.name] for field in schema], schema=schema))
 
 
 def _words(store: Store, items: pa.Table) -> list[str]:

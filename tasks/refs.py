@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -139,6 +139,8 @@ class Ingested(Ref):
     groups: GroupReport
     quarantined: int
     stages: tuple[EncodeReport, ...]
+    written: int = Field(default=0, description="Items and pairs written.")
+    removed: int = Field(default=0, description="Items and pairs removed.")
     seconds: float
 
 
@@ -156,10 +158,11 @@ class SpaceRef(Ref):
 
 
 class IndexRef(Ref):
-    """The index behind a space, with its recall@10 measured against exact search, at a table version."""
+    """The index behind a space, with its recall@10 measured against exact search, at a table version and its rows."""
 
     table: str
     version: int
+    rows: int
     index: Index
 
 
@@ -173,15 +176,18 @@ class ScoreRef(Ref):
 
 
 class Projected(Ref):
-    """The table of a space, filled."""
+    """The table of a space, filled: how many rows it has, and how many were projected, edited or removed for that."""
 
     table: str
     rows: int
+    projected: int = 0
+    edited: int = 0
+    removed: int = 0
     seconds: float = 0.0
 
 
 class Aligned(Ref):
-    """A fitted, projected, indexed and published space, and what it was made of: the manifest behind its name."""
+    """A fitted, projected and indexed space, and what it was made of: the manifest that a name is published with."""
 
     space: SpaceRef
     index: IndexRef
@@ -191,12 +197,119 @@ class Aligned(Ref):
     mined: int = 0
 
 
+class Decision(Ref):
+    """Whether a space took the place of the one in force, why, and the figures behind it.
+
+    `event` is promoted, refused, or kept for the space that was in force already.
+    """
+
+    name: str
+    space_id: str
+    event: Literal["promoted", "refused", "kept"]
+    reason: str
+    figures: dict[str, Any] = Field(default_factory=dict)
+
+
 class Outcome(Ref):
     """What a run of the whole pipeline gives: `outcome.score.metrics["rsum"]`, say."""
 
     ingested: Ingested
     aligned: Aligned
     score: ScoreRef
+    decision: Decision
+
+
+class Staleness(Ref):
+    """How far a space is behind the data: figures, and the reasons to fit a new one (none: it is up to date)."""
+
+    changed_pairs: float = Field(description="Share of training pairs that came or went since the fit.")
+    drift: dict[str, float] = Field(description="Shift of each modality's mean, as a share of its variance.")
+    rsum: float | None = Field(description="On the held-out groups as they are now; None where none are held out.")
+    rsum_promoted: float | None = Field(description="When it was promoted, on the held-out groups of then.")
+    reasons: tuple[str, ...]
+
+
+class Rate(Ref):
+    """How fast something went when it was done last."""
+
+    per_second: float
+
+
+class EncoderWork(Ref):
+    """Vectors that an encoder would compute; seconds by the rate of the last run, None where there was none."""
+
+    modality: str
+    encoder: str
+    table: str
+    vectors: int
+    seconds: float | None
+
+
+class CollectionPlan(Ref):
+    """What an update would do with a collection: items by modality, by what happened to them."""
+
+    collection: str
+    source: str
+    rows_waiting: int = Field(description="Staged rows of buckets that differ from the tables.")
+    files_read: int = Field(description="Files whose size or time of change is new.")
+    added: dict[str, int]
+    changed: dict[str, int] = Field(description="The same item with another content.")
+    edited: dict[str, int] = Field(description="The same content; its words, split or attributes differ.")
+    moved: dict[str, int] = Field(description="The same content under another path: nothing to compute.")
+    removed: dict[str, int]
+    pairs_added: int
+    pairs_removed: int
+    faults: int = Field(description="What cannot be read among the waiting rows.")
+    examples: tuple[str, ...]
+    work: tuple[EncoderWork, ...]
+
+
+class SpacePlan(Ref):
+    """A space in force that the change touches, and what is known of its staleness before it."""
+
+    name: str
+    space_id: str
+    touched: bool
+    changed_pairs: float = Field(description="Share of training pairs that would have come or gone; an estimate.")
+    reasons: tuple[str, ...]
+
+
+class UpdatePlan(Ref):
+    """What an update would do, and about how long it would take."""
+
+    collections: tuple[CollectionPlan, ...]
+    spaces: tuple[SpacePlan, ...]
+    seconds: float | None
+    skipped: tuple[str, ...] = ()
+
+
+class SpaceUpdate(Ref):
+    """What an update did with a space, and the space that was fitted in its place, if it was due."""
+
+    name: str
+    projected: Projected
+    aligned: Aligned
+    staleness: Staleness
+    decision: Decision | None = None
+
+
+class Upkeep(Ref):
+    """What upkeep freed or (in a dry run) would free: bytes by kind, and what was dropped."""
+
+    dry_run: bool
+    bytes: dict[str, int]
+    dropped: tuple[str, ...] = ()
+    compacted: tuple[str, ...] = ()
+
+
+class Updated(Ref):
+    """What an update did."""
+
+    ingested: tuple[Ingested, ...]
+    spaces: tuple[SpaceUpdate, ...]
+    upkeep: Upkeep | None
+    skipped: tuple[str, ...] = ()
+    seconds: float
 
 
 class Mined(Ref):

@@ -37,11 +37,11 @@ class Prepared:
 def stage(
     row: Row, *, lexical: tuple[str, ...], stat: Callable[[str], tuple[int, int]]
 ) -> Iterator[tuple[int, str, Record]]:
-    """Split one row into staged records (bucket, kind, record): one for the row, one for each medium it mentions.
+    """Split one row into staged records (bucket, kind, record): the row, each of its media, each link of two media.
 
-    A medium goes to the bucket of its own path, so that rows which share it meet there. `stat(file)` gives its size in
-    bytes and time of change in nanoseconds, (-1, 0) if there is none. Line numbers stay out: a row that moves in its
-    file has not changed.
+    A medium goes to the bucket of its own path, and a link to one of its own, so that rows which share it meet there.
+    `stat(file)` gives its size in bytes and time of change in nanoseconds, (-1, 0) if there is none. Line numbers stay
+    out: a row that moves in its file has not changed.
     """
     words = " ".join(str(row.attributes[name]) for name in lexical if row.attributes.get(name) not in (None, ""))
     shared: Record = {
@@ -58,12 +58,29 @@ def stage(
         size, changed = stat(ref.file)
         seen: Record = {"path": ref.path, "file": ref.file, "modality": ref.modality, "size": size, "changed": changed}
         yield bucket_of(digest(ref.modality, ref.path)), "media", shared | seen
+    for left, right in combinations(sorted({(ref.modality, ref.path) for ref in row.media}), 2):
+        yield bucket_of(digest(*left, *right)), "link", {"left": list(left), "right": list(right)}
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file holds: the hash of its bytes, and their number."""
+
+    content_hash: str
+    bytes: int
+
+
+def examine(record: Record, read: Callable[[str], bytes], limits: Limits) -> Content:
+    """Read and check the medium of a staged record. Raises `MediaError`."""
+    data = read(record["file"])
+    get(record["modality"]).inspect(data, limits)
+    return Content(content_hash(data), len(data))
 
 
 def prepare(
-    staged: Iterable[tuple[str, Record]], *, collection: str, read: Callable[[str], bytes], limits: Limits
+    staged: Iterable[tuple[str, Record]], *, collection: str, look: Callable[[Record], Content], limits: Limits
 ) -> Prepared:
-    """Check, hash and key the staged records of one shard.
+    """Check and key the staged records of some buckets; `look` gives what the medium of a record holds.
 
     A medium mentioned by several rows is one item; the row with the smallest key describes it. Rows with one key (a
     table with a line for each caption) are one row. A row's pairs join each of its media with the others and with each
@@ -73,7 +90,13 @@ def prepare(
     done = Prepared()
     mentions: dict[tuple[str, str], Record] = {}
     rows: dict[str, Record] = {}
+    links: dict[str, Record] = {}
     for kind, record in staged:
+        if kind == "link":
+            ends = [(modality, media_key(collection, modality, path)) for modality, path in record.values()]
+            pair = _pair(ends[0], ends[1], collection, bucket_of(digest(*record["left"], *record["right"])))
+            links[pair["key"]] = pair
+            continue
         if kind == "row":
             first = rows.setdefault(record["row_key"], record)
             if first is not record:
@@ -86,7 +109,8 @@ def prepare(
     for record in rows.values():
         _prepare_row(record, collection, limits, done)
     for record in mentions.values():
-        _prepare_medium(record, collection, read, limits, done)
+        _prepare_medium(record, collection, look, done)
+    done.pairs += links.values()
     return done
 
 
@@ -108,14 +132,11 @@ def _item(record: Record, collection: str, bucket: int) -> Record:
     }
 
 
-def _prepare_medium(
-    record: Record, collection: str, read: Callable[[str], bytes], limits: Limits, done: Prepared
-) -> None:
+def _prepare_medium(record: Record, collection: str, look: Callable[[Record], Content], done: Prepared) -> None:
     modality, path = record["modality"], record["path"]
     bucket = bucket_of(digest(modality, path))
     try:
-        data = read(record["file"])
-        get(modality).inspect(data, limits)
+        found = look(record)
     except MediaError as error:
         done.faults.append(Fault(path, error.code, error.message, bucket))
         return
@@ -125,8 +146,8 @@ def _prepare_medium(
             "key": media_key(collection, modality, path),
             "modality": modality,
             "uri": record["file"],
-            "content_hash": content_hash(data),
-            "bytes": len(data),
+            "content_hash": found.content_hash,
+            "bytes": found.bytes,
         }
     )
 
@@ -162,32 +183,32 @@ def _prepare_row(record: Record, collection: str, limits: Limits, done: Prepared
             }
         )
     media = [(modality, media_key(collection, modality, path)) for modality, path in record["media"]]
-    for link in _links(list(dict.fromkeys(media)), texts):
-        left, right = sorted(link)
-        done.pairs.append(
-            {
-                "key": pair_key(left[1], right[1], "given"),
-                "collection": collection,
-                "left": left[1],
-                "right": right[1],
-                "left_modality": left[0],
-                "right_modality": right[0],
-                "source": "given",
-                "round": 0,
-                "score": None,
-                "margin": None,
-                "weight": 1.0,
-                "method": None,
-                "row_bucket": bucket,
-            }
-        )
+    done.pairs += [_pair(*link, collection, bucket) for link in _links(list(dict.fromkeys(media)), texts)]
+
+
+def _pair(one: tuple[str, str], other: tuple[str, str], collection: str, bucket: int) -> Record:
+    left, right = sorted((one, other))
+    return {
+        "key": pair_key(left[1], right[1], "given"),
+        "collection": collection,
+        "left": left[1],
+        "right": right[1],
+        "left_modality": left[0],
+        "right_modality": right[0],
+        "source": "given",
+        "round": 0,
+        "score": None,
+        "margin": None,
+        "weight": 1.0,
+        "method": None,
+        "row_bucket": bucket,
+    }
 
 
 def _links(
     media: list[tuple[str, str]], texts: list[tuple[str, str]]
 ) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """(modality, key) couples that a row declares to belong together."""
-    yield from combinations(media, 2)
+    """(modality, key) couples of a row's texts: with its media, or among themselves where it has none."""
     for medium in media:
         for _, key in texts:
             yield medium, ("text", key)

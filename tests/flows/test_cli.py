@@ -12,7 +12,8 @@ from flows.starter import starter
 from tests.flows.runs import params_for
 from tests.tiny import write_collection
 
-COMMANDS = ("init", "demo", "run", "ingest", "align", "evaluate", "search", "status", "doctor")
+COMMANDS = ("init", "demo", "run", "ingest", "align", "evaluate", "search", "status", "doctor", "plan", "update",
+            "spaces", "promote", "rollback", "diff", "quarantine", "gc")  # fmt: skip
 
 
 def call(*words: str) -> int:
@@ -32,11 +33,13 @@ def sets(params: PipelineParams) -> list[str]:
     return [word for option in out for word in ("--set", option)]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "quarantine list", "quarantine retry", "quarantine drop"])
 def test_every_command_is_documented(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     """--help of each command says what it does and shows an example of its own."""
-    assert call(command, "--help") == 0
+    assert call(*command.split(), "--help") == 0
     shown = capsys.readouterr().out
+    if command == "quarantine":  # its commands follow
+        return
     assert f"modalign {command}" in shown.split("Usage", 1)[1].split("\n", 1)[1] or "Example" in shown
     assert "--workspace" in shown
     assert "--json" in shown
@@ -56,7 +59,7 @@ def test_the_starter_is_the_defaults(workspace_env: Path, monkeypatch: pytest.Mo
     assert call("init") == 0
     path = Path("modalign.toml")
     assert tomllib.loads(path.read_text(encoding="utf-8")) == {"settings": {}, "params": {name: {} for name in (
-        "columns", "preprocess", "encode", "index", "mine", "align", "assess")}}  # fmt: skip
+        "columns", "preprocess", "encode", "index", "mine", "align", "assess", "gate", "refit", "keep")}}  # fmt: skip
     assert call("init") == 2
     assert call("init", "--force") == 0
     assert path.with_suffix(".toml.bak").exists()

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import catalog, schemas
+from storage.buckets import applied, note_buckets
 from storage.filters import eq
 from storage.tables import Store
 from tests.storage.rows import item, pair
@@ -46,7 +47,7 @@ def keys(store: Store, name: str) -> list[str]:
 def test_the_first_writing_is_whole(store: Store) -> None:
     """What is given is what stands there, column by column, for items and pairs."""
     items, pairs = [item("a", text="x"), item("b", attributes='{"n": "猫"}')], [pair("a", "b", weight=0.5)]
-    assert catalog.replace_shard(store, "c", 0, 8, items, pairs) == (3, 0)
+    assert catalog.replace_rows(store, "c", range(8), items, pairs) == (3, 0)
     assert store.read("items", schemas.items().names).sort_by("key").to_pylist() == items
     assert store.read("pairs", schemas.pairs().names).to_pylist() == pairs
 
@@ -54,28 +55,28 @@ def test_the_first_writing_is_whole(store: Store) -> None:
 def test_the_same_again_writes_nothing(store: Store) -> None:
     """Rows that are there, unchanged, cost no write: the versions of the tables stay."""
     items, pairs = [item("a"), item("b")], [pair("a", "b")]
-    catalog.replace_shard(store, "c", 0, 8, items, pairs)
+    catalog.replace_rows(store, "c", range(8), items, pairs)
     before = [store.version(name) for name in ("items", "pairs")]
-    assert catalog.replace_shard(store, "c", 0, 8, items[::-1], pairs) == (0, 0)
+    assert catalog.replace_rows(store, "c", range(8), items[::-1], pairs) == (0, 0)
     assert [store.version(name) for name in ("items", "pairs")] == before
 
 
 def test_one_change_costs_one_row(store: Store) -> None:
     """A changed row is written and one that has gone removed, the others left as they are."""
-    catalog.replace_shard(store, "c", 0, 8, [item("a"), item("b"), item("d")], [pair("a", "b"), pair("a", "d")])
+    catalog.replace_rows(store, "c", range(8), [item("a"), item("b"), item("d")], [pair("a", "b"), pair("a", "d")])
     after = [item("a", content_hash="new"), item("b")]
-    assert catalog.replace_shard(store, "c", 0, 8, after, [pair("a", "b")]) == (1, 2)
+    assert catalog.replace_rows(store, "c", range(8), after, [pair("a", "b")]) == (1, 2)
     assert (keys(store, "items"), keys(store, "pairs")) == (["a", "b"], ["a-b"])
     assert store.strings("items", "content_hash", eq("key", "a")) == ["new"]
 
 
 def test_group_and_split_are_kept(store: Store) -> None:
     """What another step filled in stays when the row changes or is given again, and the caller's rows stay his own."""
-    catalog.replace_shard(store, "c", 0, 8, [item("a"), item("b")], [])
+    catalog.replace_rows(store, "c", range(8), [item("a"), item("b")], [])
     store.upsert("items", schemas.items(), [item("a", group="g", split="test"), item("b", group="h", split="train")])
     given_ = [item("a", content_hash="new"), item("b"), item("d")]
     untouched = copy.deepcopy(given_)
-    assert catalog.replace_shard(store, "c", 0, 8, given_, []) == (2, 0)
+    assert catalog.replace_rows(store, "c", range(8), given_, []) == (2, 0)
     assert given_ == untouched
     rows = store.read("items", ["key", "group", "split", "content_hash"]).sort_by("key").to_pylist()
     assert [(row["group"], row["split"]) for row in rows] == [("g", "test"), ("h", "train"), ("", "")]
@@ -88,7 +89,7 @@ def test_other_shards_are_left_alone(store: Store) -> None:
     mined = [pair("x", "y", source="mined"), pair("x", "z", row_bucket=8), pair("z", "y", collection="other")]
     store.upsert("items", schemas.items(), others)
     store.upsert("pairs", schemas.pairs(), mined)
-    assert catalog.replace_shard(store, "c", 0, 8, [item("a")], []) == (1, 1)
+    assert catalog.replace_rows(store, "c", range(8), [item("a")], []) == (1, 1)
     assert keys(store, "items") == ["a", "x", "z"]
     assert keys(store, "pairs") == ["x-y", "x-z", "z-y"]
 
@@ -102,7 +103,7 @@ def test_any_history_ends_as_its_last_state(shared: Store, history: list[dict[st
     for state in history:
         items = [item(key, content_hash=content) for key, content in state.items()]
         written = sum(before.get(key) != content for key, content in state.items())
-        assert catalog.replace_shard(shared, "c", 0, 8, items, []) == (written, len(before.keys() - state.keys()))
+        assert catalog.replace_rows(shared, "c", range(8), items, []) == (written, len(before.keys() - state.keys()))
         before = state
     rows = shared.read("items", ["key", "content_hash"]).to_pylist()
     assert {row["key"]: row["content_hash"] for row in rows} == before
@@ -128,13 +129,13 @@ def test_a_stage_replaces_its_own_faults(store: Store) -> None:
     catalog.add_faults(store, "c", "decode image", [fault("kept:1", bucket=0)])
     catalog.add_faults(store, "other", "preprocess", [fault("kept:2")])
     catalog.add_faults(store, "c", "preprocess", [fault("kept:3", bucket=8)])
-    catalog.replace_faults(store, "c", "preprocess", 0, 8, [fault("mended", bucket=0), fault("again", bucket=7)])
+    catalog.replace_faults(store, "c", "preprocess", range(8), [fault("mended", bucket=0), fault("again", bucket=7)])
     assert len(quarantined(store)) == 5
-    catalog.replace_faults(store, "c", "preprocess", 0, 8, [fault("again", bucket=7), fault("fresh", bucket=1)])
+    catalog.replace_faults(store, "c", "preprocess", range(8), [fault("again", bucket=7), fault("fresh", bucket=1)])
     found = quarantined(store)
     assert sorted(found) == ["again", "fresh", "kept:1", "kept:2", "kept:3"]
     assert {name: row["attempts"] for name, row in found.items()} == {**dict.fromkeys(found, 1), "again": 2}
-    catalog.replace_faults(store, "c", "preprocess", 0, 8, [])
+    catalog.replace_faults(store, "c", "preprocess", range(8), [])
     assert sorted(quarantined(store)) == ["kept:1", "kept:2", "kept:3"]
 
 
@@ -146,14 +147,27 @@ def test_one_place_counts_for_each_stage_and_collection(store: Store) -> None:
     assert rows == [{"attempts": 1, "code": "last"}] * 3
 
 
-def test_faults_of_contents_that_are_gone_are_forgotten(store: Store) -> None:
-    """A stage forgets the contents that the collection no longer holds, and nothing of another stage."""
+def test_faults_go_where_their_contents_go(store: Store) -> None:
+    """The fault of a content stands at each of its places, moves with it, and goes with it; other stages stay."""
     catalog.add_faults(store, "c", "decode image", [fault("a", content_hash="1"), fault("b", content_hash="2")])
     catalog.add_faults(store, "c", "decode text", [fault("d", content_hash="3")])
-    catalog.forget_faults(store, "c", "decode image", keep={"2"})
-    assert sorted(quarantined(store)) == ["b", "d"]
-    catalog.forget_faults(store, "c", "decode image", keep=set())
-    assert sorted(quarantined(store)) == ["d"]
+    catalog.place_faults(store, "c", "decode image", {"1": ["a", "copy"], "2": ["moved"]})
+    assert sorted(quarantined(store)) == ["a", "copy", "d", "moved"]
+    assert quarantined(store)["moved"]["content_hash"] == "2"
+    catalog.place_faults(store, "c", "decode image", {"2": ["moved"]})
+    assert sorted(quarantined(store)) == ["d", "moved"]
+
+
+def test_a_fault_is_tried_again_or_forgotten_on_request(store: Store) -> None:
+    """Retry unmarks the bucket of a file and takes a content out; drop takes entries out; others stay."""
+    catalog.add_faults(store, "c", "preprocess", [fault("a", bucket=3, code="file_empty"), fault("b", bucket=4)])
+    catalog.add_faults(store, "c", "decode image", [fault("x", content_hash="1", code="file_empty")])
+    note_buckets(store, "c", {3: "three", 4: "four"})
+    assert catalog.retry_faults(store, "c", "file_empty") == 2
+    assert applied(store, "c") == {4: "four"}
+    assert sorted(quarantined(store)) == ["a", "b"]
+    assert catalog.drop_faults(store, None, "file_empty") == 1
+    assert sorted(quarantined(store)) == ["b"]
 
 
 def test_what_is_counted(store: Store) -> None:

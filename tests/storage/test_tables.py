@@ -28,6 +28,10 @@ SCHEMAS = {
     "quarantine": schemas.quarantine(),
     "collections": schemas.collections(),
     "published": PUBLISHED,
+    "promotions": schemas.promotions(),
+    "buckets": schemas.buckets(),
+    "files": schemas.files(),
+    "marks": schemas.marks(),
     "embeddings": EMBEDDINGS,
     "space": schemas.space(4, ("image", "text"), "id"),
 }

@@ -16,7 +16,7 @@ from tasks.media.registry import Limits
 from tasks.refs import GroupReport
 from tasks.sources.groups import HELD_OUT
 from tasks.sources.item import BUCKETS, MediaRef, Row, TextRef
-from tasks.sources.records import prepare, stage
+from tasks.sources.records import examine, prepare, stage
 from tests.tasks.media.test_image import saved, scene
 
 PICTURE = saved(scene(), "PNG")
@@ -44,9 +44,9 @@ def row(
 def write(store: Store, rows: Iterable[Row], collection: str = "c") -> None:
     """Write the rows as preprocessing does; they are all there is of the collection."""
     staged = [(kind, record) for one in rows for _, kind, record in stage(one, lexical=(), stat=lambda file: (1, 1))]
-    done = prepare(staged, collection=collection, read=reading, limits=Limits())
+    done = prepare(staged, collection=collection, look=lambda one: examine(one, reading, Limits()), limits=Limits())
     assert not done.faults
-    catalog.replace_shard(store, collection, 0, BUCKETS, done.items, done.pairs)
+    catalog.replace_rows(store, collection, range(BUCKETS), done.items, done.pairs)
 
 
 def grouped(store: Store, *, seed: int = 0, share: float = 0.2, collection: str = "c") -> GroupReport:

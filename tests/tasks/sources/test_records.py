@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tasks.media.registry import Limits, MediaError
 from tasks.sources.groups import components, draw_split, strictest
 from tasks.sources.item import MediaRef, Row, TextRef
-from tasks.sources.records import Prepared, prepare, stage
+from tasks.sources.records import Prepared, examine, prepare, stage
 from tests.tasks.media.test_image import saved, scene
 
 PICTURE = saved(scene(), "PNG")
@@ -25,7 +25,7 @@ def reading(file: str) -> bytes:
 def prepared(rows: Iterable[Row]) -> Prepared:
     """The records of rows, through staging."""
     staged = [(kind, record) for row in rows for _, kind, record in stage(row, lexical=(), stat=lambda file: (1, 1))]
-    return prepare(staged, collection="c", read=reading, limits=Limits())
+    return prepare(staged, collection="c", look=lambda one: examine(one, reading, Limits()), limits=Limits())
 
 
 def row(key: str, files: tuple[str, ...], texts: tuple[str, ...]) -> Row:

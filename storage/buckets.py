@@ -1,0 +1,37 @@
+"""Which buckets of a source already stand in the tables, and what is known of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from storage import schemas
+from storage.filters import Filter, between, eq, isin
+from storage.tables import Store
+
+
+def within(column: str, buckets: Sequence[int]) -> Filter:
+    """Rows of the given buckets (sorted, at least one)."""
+    lo, hi = buckets[0], buckets[-1] + 1
+    return between(column, lo, hi) if len(buckets) == hi - lo else isin(column, buckets)
+
+
+def applied(store: Store, collection: str) -> dict[int, str]:
+    """Digest of each bucket of a collection as it stands in the tables."""
+    rows = store.read(schemas.BUCKETS, ["bucket", "digest"], eq("collection", collection))
+    return dict(zip(rows["bucket"].to_pylist(), rows["digest"].to_pylist(), strict=True))
+
+
+def forget_buckets(store: Store, collection: str, buckets: Sequence[int]) -> None:
+    """Before their rows change: until they are noted again, these buckets count as not applied."""
+    if buckets:
+        store.delete(schemas.BUCKETS, eq("collection", collection) & within("bucket", buckets))
+
+
+def note_buckets(store: Store, collection: str, digests: Mapping[int, str]) -> None:
+    """The rows of these buckets stand in the tables now. An empty digest stands for an empty bucket and is not kept."""
+    rows = [
+        {"key": f"{collection}/{bucket:03x}", "collection": collection, "bucket": bucket, "digest": digest}
+        for bucket, digest in digests.items()
+        if digest
+    ]
+    store.upsert(schemas.BUCKETS, schemas.buckets(), rows)

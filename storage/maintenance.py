@@ -1,0 +1,120 @@
+"""Upkeep of tables: pieces put together, versions that nobody needs deleted, tags on those that readers may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from storage.tables import Store, named
+
+if TYPE_CHECKING:
+    from lance import LanceDataset
+
+TAG = "published-"
+
+
+def compact(store: Store, name: str, *, fragments: int, deleted: float) -> bool:
+    """Put a table's pieces together if they are more than `fragments`, or its share of deleted rows is above `deleted`.
+
+    Its rows stay as they are; indexes are brought along. Gives whether it was done.
+    """
+    if not needs_compaction(store, name, fragments=fragments, deleted=deleted):
+        return False
+    with named(name):
+        data = store.open(name).to_lance()
+        data.optimize.compact_files(materialize_deletions_threshold=deleted / 2)
+        if data.list_indices():
+            data.optimize.optimize_indices()
+    return True
+
+
+def needs_compaction(store: Store, name: str, *, fragments: int, deleted: float) -> bool:
+    """Whether a table has more pieces, or a greater share of deleted rows, than it should."""
+    pieces = store.open(name).to_lance().get_fragments()
+    dead = sum(one.num_deletions for one in pieces)
+    alive = sum(one.count_rows() for one in pieces)
+    return len(pieces) > fragments or dead > deleted * max(dead + alive, 1)
+
+
+def tag(store: Store, name: str, version: int) -> None:
+    """Tag a version of a table as published, so that clean-up leaves it."""
+    with named(name):
+        table = store.open(name)
+        if f"{TAG}{version}" not in table.tags.list():
+            table.tags.create(f"{TAG}{version}", version)
+
+
+def tagged(store: Store, name: str) -> list[int]:
+    """Versions of a table that are tagged as published."""
+    with named(name):
+        return [int(one["version"]) for tag, one in store.open(name).tags.list().items() if tag.startswith(TAG)]
+
+
+def pin(store: Store, name: str, versions: Collection[int]) -> None:
+    """Take the tags off all published versions of a table but these."""
+    for version in tagged(store, name):
+        if version not in versions:
+            store.open(name).tags.delete(f"{TAG}{version}")
+
+
+def clean(store: Store, name: str) -> int:
+    """Delete all versions of a table but the newest and the tagged ones, and what killed writers left; give the bytes.
+
+    No other writer may be at work. Readers that hold an untagged version lose it.
+    """
+    with named(name):
+        done = (
+            store.open(name)
+            .to_lance()
+            .cleanup_old_versions(
+                timedelta(0), delete_unverified="://" not in store.uri, error_if_tagged_old_versions=False
+            )
+        )
+    return int(done.bytes_removed)
+
+
+def removable(store: Store, name: str, keep: Collection[int]) -> int:
+    """Bytes that `clean` would free if just the versions `keep` and the newest one were tagged; local tables only."""
+    root = Path(store.uri) / f"{name}.lance"
+    if not root.is_dir():
+        return 0
+    table = store.open(name)
+    newest = table.version
+    used: set[str] = set()
+    kept = {newest, *(version for version in keep if version in {one["version"] for one in table.list_versions()})}
+    for version in kept:
+        used |= _files(store.open(name, version).to_lance())
+    return sum(
+        path.stat().st_size
+        for path in root.rglob("*")
+        if path.is_file() and not _is_used(path.relative_to(root).as_posix(), used)
+    )
+
+
+def _files(data: LanceDataset) -> set[str]:
+    """What a version refers to, relative to the table's folder: its files, and the folders of its indexes."""
+    used: set[str] = set()
+    for fragment in data.get_fragments():
+        meta: Any = fragment.metadata
+        used |= {f"data/{one.path}" for one in meta.files}
+        if meta.deletion_file is not None:
+            used.add(unquote(meta.deletion_file.path(fragment.fragment_id)))
+    return used | {f"_indices/{one['uuid']}/" for one in data.list_indices()}
+
+
+def _is_used(path: str, used: set[str]) -> bool:
+    folder = path.split("/", maxsplit=1)[0]
+    if folder in ("data", "_deletions"):
+        return path in used
+    if folder == "_indices":
+        return "/".join(path.split("/")[:2]) + "/" in used
+    return True  # manifests and transactions are small
+
+
+def table_bytes(store: Store, name: str) -> int:
+    """Bytes of a table on the local disk; 0 on object storage."""
+    root = Path(store.uri) / f"{name}.lance"
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
