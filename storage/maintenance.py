@@ -26,7 +26,7 @@ def compact(store: Store, name: str, *, fragments: int, deleted: float) -> bool:
     with named(name):
         data = store.open(name).to_lance()
         data.optimize.compact_files(materialize_deletions_threshold=deleted / 2)
-        if data.list_indices():
+        if data.describe_indices():
             data.optimize.optimize_indices()
     return True
 
@@ -102,7 +102,7 @@ def _files(data: LanceDataset) -> set[str]:
         used |= {f"data/{one.path}" for one in meta.files}
         if meta.deletion_file is not None:
             used.add(unquote(meta.deletion_file.path(fragment.fragment_id)))
-    return used | {f"_indices/{one['uuid']}/" for one in data.list_indices()}
+    return used | {f"_indices/{part.uuid}/" for one in data.describe_indices() for part in one.segments}
 
 
 def _is_used(path: str, used: set[str]) -> bool:

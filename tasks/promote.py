@@ -12,7 +12,7 @@ from prefect.logging import get_run_logger
 
 from config.errors import RunError
 from config.params import GateParams
-from storage.promotions import manifest_of, record, was_rolled_back
+from storage.promotions import history, manifest_of, record, was_rolled_back
 from storage.spaces import publish
 from storage.tables import Store
 from storage.workspace import Workspace
@@ -46,8 +46,11 @@ def enact(store: Store, candidate: Aligned, decision: Decision) -> None:
     if decision.event == "kept":
         publish(store, decision.name, manifest)
         return
-    event = decision.event
-    record(store, decision.name, event, decision.space_id, decision.reason, decision.figures, manifest)
+    known = history(store, decision.name)
+    again = known and (known[-1].event, known[-1].space_id) == ("refused", decision.space_id)
+    if decision.event == "refused" and again:
+        return  # said once
+    record(store, decision.name, decision.event, decision.space_id, decision.reason, decision.figures, manifest)
 
 
 def decide(store: Store, candidate: Aligned, gate: GateParams) -> Decision:

@@ -11,7 +11,7 @@ from prefect import task
 from config.params import KeepParams
 from storage import schemas
 from storage.maintenance import clean, compact, needs_compaction, pin, removable, table_bytes, tagged
-from storage.promotions import Manifest, stack
+from storage.promotions import Manifest, history, stack
 from storage.spaces import publish
 from storage.tables import Store
 from storage.workspace import Workspace
@@ -59,9 +59,17 @@ def keep_up(workspace: Workspace, keep: KeepParams, wanted: tuple[str, ...], dry
 
 
 def retained(store: Store, spaces: int) -> list[Manifest]:
-    """Manifests of the spaces in force, and of those before them that a roll-back may reach."""
-    names = sorted(store.strings(schemas.PUBLISHED, "name"))
-    return [manifest for name in names for manifest in stack(store, name)[-spaces:]]
+    """Manifests of the spaces in force, of those before them that a roll-back may reach, of one that was just refused.
+
+    The refused one may be promoted by hand; and while nothing changes, the next update need not fit it again.
+    """
+    kept: list[Manifest] = []
+    for name in sorted(store.strings(schemas.PUBLISHED, "name")):
+        kept += stack(store, name)[-spaces:]
+        entries = history(store, name)
+        if entries and entries[-1].event == "refused":
+            kept.append(entries[-1].manifest)
+    return kept
 
 
 def _expired_spaces(workspace: Workspace, kept: list[Manifest]) -> list[Path]:
