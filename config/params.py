@@ -129,7 +129,7 @@ class RefitParams(Params):
 class KeepParams(Params):
     """What upkeep leaves: all else goes."""
 
-    versions: int = Field(2, ge=1, description="Published versions of each space that readers may still have open.")
+    versions: int = Field(3, ge=1, description="Published versions of each space that readers may still have open.")
     spaces: int = Field(
         2, ge=1, description="Spaces of each name that a roll-back can reach, the one in force included."
     )

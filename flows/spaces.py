@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from config.errors import UserError
-from config.params import GateParams
+from config.params import GateParams, IndexParams
 from storage import schemas
 from storage.errors import StorageError
 from storage.marks import latest
@@ -14,6 +14,8 @@ from storage.promotions import Manifest, Promotion, history, manifest_of, roll_b
 from storage.spaces import read_json
 from storage.tables import Store
 from storage.workspace import Workspace
+from tasks.index import index_table
+from tasks.project import project
 from tasks.promote import Comparison, compare, decide, enact
 from tasks.refs import Aligned, Decision, Staleness
 
@@ -86,8 +88,13 @@ def promote_by_hand(workspace: Workspace, wanted: str, *, force: bool) -> Decisi
     """Let the gate judge a space and publish it if it passes, or in any case with `force`."""
     store = workspace.store
     candidate = find(store, wanted)
-    if not store.exists(candidate.space.table) or not Path(candidate.space.path).is_dir():
-        raise UserError(f"the space {candidate.space.space_id} is gone", "fit it again with `modalign align`")
+    space = candidate.space
+    if not Path(space.path).is_dir():
+        raise UserError(f"the space {space.space_id} is gone", "fit it again with `modalign align`")
+    if not store.exists(space.table):  # upkeep keeps the heads of one that was refused, and not its table
+        project(store, space, candidate.collections, candidate.encoded)
+        index = index_table(store, space, IndexParams(kind=candidate.index.index.kind))
+        candidate = candidate.model_copy(update={"index": index})
     if force:
         decision = decide(store, candidate, GateParams(policy="always"))
         decision = decision.model_copy(update={"reason": "promoted by hand, whatever the figures say"})

@@ -20,8 +20,9 @@ from flows.ingest import ingest
 from flows.summaries import update_artifacts
 from storage import catalog, schemas
 from storage.marks import remember
-from storage.promotions import manifest_of
+from storage.promotions import history, manifest_of
 from storage.workspace import Workspace
+from tasks.align import space_id_of
 from tasks.index import index_space
 from tasks.project import project_items
 from tasks.promote import promote_space
@@ -120,6 +121,15 @@ def serving_of(spaces: Sequence[Aligned], collection: str) -> dict[str, tuple[st
     return out
 
 
+def _refused_already(workspace: Workspace, now: Aligned, lead: Ingested, params: PipelineParams) -> bool:
+    """Whether the space that would be fitted is the one that the gate has refused last."""
+    if params.mine.train:
+        return False  # what it is fitted on is known only after mining
+    entries = history(workspace.store, now.space.name)
+    would_be = space_id_of(now.space.name, now.groups.digest, lead.encoded, params.align)
+    return bool(entries) and (entries[-1].event, entries[-1].space_id) == ("refused", would_be)
+
+
 def _bring_along(
     workspace: Workspace,
     space: Aligned,
@@ -141,7 +151,7 @@ def _bring_along(
     stale = assess_drift(workspace, now, ingested[lead].encoded, params.refit)
     due = refit or (params.refit.policy == "due" and stale.reasons)
     decision = None
-    if due and all(name in ingested for name in space.collections):
+    if due and len(parts) == len(space.collections) and not _refused_already(workspace, now, ingested[lead], params):
         candidate = align_spaces(params, tuple(ingested[name] for name in space.collections), space.space.name)
         if candidate.space.space_id != space.space.space_id:
             score = assess(params.assess, candidate, params.refresh_cache)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lance import LanceDataset
 
 TAG = "published-"
+_PIECES, _LEAST_ROWS = 8, 4_096
 
 
 def compact(store: Store, name: str, *, fragments: int, deleted: float) -> bool:
@@ -25,7 +26,9 @@ def compact(store: Store, name: str, *, fragments: int, deleted: float) -> bool:
         return False
     with named(name):
         data = store.open(name).to_lance()
-        data.optimize.compact_files(materialize_deletions_threshold=deleted / 2)
+        # large pieces stay as they are unless many of their rows are gone: a compaction is not to write all anew
+        rows = max(data.count_rows() // _PIECES, _LEAST_ROWS)
+        data.optimize.compact_files(target_rows_per_fragment=rows, materialize_deletions_threshold=deleted)
         if data.describe_indices():
             data.optimize.optimize_indices()
     return True

@@ -52,7 +52,7 @@ def fit(
     """Fit the heads on the training pairs; `content` and `mined` identify items, groups and pairs for the cache."""
     training = load_training(workspace.store, collections, encoded, mined=bool(mined))
     fitted = fit_training(training, params)
-    space_id = digest("space", name, content, mined, params.model_dump_json(), *(plan.table for plan in encoded))[:16]
+    space_id = space_id_of(name, content, encoded, params, mined)
     folder = workspace.spaces / slug_of(name) / space_id
     config = fitted.space.config() | {
         "name": name,
@@ -74,6 +74,13 @@ def fit(
         method=params.method,
         pairs=len(training.pairs),
     )
+
+
+def space_id_of(
+    name: str, content: str, encoded: tuple[EncoderRef, ...], params: AlignParams, mined: str = ""
+) -> str:
+    """Identity of a space: what it is fitted on, and how."""
+    return digest("space", name, content, mined, params.model_dump_json(), *(plan.table for plan in encoded))[:16]
 
 
 def lineage_of(

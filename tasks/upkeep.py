@@ -59,22 +59,16 @@ def keep_up(workspace: Workspace, keep: KeepParams, wanted: tuple[str, ...], dry
 
 
 def retained(store: Store, spaces: int) -> list[Manifest]:
-    """Manifests of the spaces in force, of those before them that a roll-back may reach, of one that was just refused.
-
-    The refused one may be promoted by hand; and while nothing changes, the next update need not fit it again.
-    """
-    kept: list[Manifest] = []
-    for name in sorted(store.strings(schemas.PUBLISHED, "name")):
-        kept += stack(store, name)[-spaces:]
-        entries = history(store, name)
-        if entries and entries[-1].event == "refused":
-            kept.append(entries[-1].manifest)
-    return kept
+    """Manifests of the spaces in force, and of those before them that a roll-back may reach."""
+    names = sorted(store.strings(schemas.PUBLISHED, "name"))
+    return [manifest for name in names for manifest in stack(store, name)[-spaces:]]
 
 
 def _expired_spaces(workspace: Workspace, kept: list[Manifest]) -> list[Path]:
-    """Folders of heads that no retained manifest names."""
+    """Folders of heads that no retained manifest names, nor the last refusal of a name: it may be promoted yet."""
+    last = {entry.name: entry for entry in history(workspace.store)}.values()
     used = {Path(one["space"]["path"]).name for one in kept}
+    used |= {Path(entry.manifest["space"]["path"]).name for entry in last if entry.event == "refused"}
     found = [folder for folder in sorted(workspace.spaces.glob("*/*")) if folder.is_dir()]
     return [folder for folder in found if folder.name not in used]
 

@@ -26,8 +26,13 @@ class Measured:
 
 def modalign(words: Sequence[str]) -> Measured:
     """Run `python -m flows …  --json` and watch it. Raises `RuntimeError` with its last lines when it fails."""
+    return python("flows", *words, "--json")
+
+
+def python(module: str, *words: str) -> Measured:
+    """Run a module that prints JSON, and watch it, as `modalign` does."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "flows", *words, "--json"]
+    command = [sys.executable, "-m", module, *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     watch = _Watch(psutil.Process(process.pid))
     out, err = watch.until(process)
