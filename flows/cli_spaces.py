@@ -42,9 +42,12 @@ def spaces(*, history: Annotated[bool, Parameter(negative="")] = False, common: 
     if common.json:
         print_json({"spaces": rows})
         return
-    from flows.tables import show_rows
+    from flows.tables import show_rows, show_spaces
 
-    show_rows(rows, "no space yet: modalign demo, or modalign run SOURCE")
+    if history:
+        show_rows(rows, "nothing has been promoted yet")
+    else:
+        show_spaces(rows)
 
 
 @app.command

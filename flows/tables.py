@@ -188,6 +188,26 @@ def show_rows(rows: Sequence[dict[str, Any]], none: str) -> None:
     console.print(table)
 
 
+def show_spaces(rows: Sequence[dict[str, Any]]) -> None:
+    """Spaces, a few lines each: state and score, what made it, why it is in force or not, why stale."""
+    console = console_for()
+    if not rows:
+        console.print("no space yet: modalign demo, or modalign run SOURCE", highlight=False)
+    marks = {"in force": "[green]in force[/]", "refused": "[red]refused[/]", "former": "former"}
+    for row in rows:
+        score = "not assessed" if row["rsum"] is None else f"rsum {row['rsum']:.1f}"
+        lines = [
+            f"[bold]{row['name']}[/] {row['space']}  {marks[row['state']]} since {row['since']}",
+            f"  {score}, recall@10 {row['recall@10']:.3f}",
+            f"  {row['method']} on {row['pairs']:,} pairs of {row['collections']}; {row['encoders']}",
+            f"  why: {row['why']}",
+        ]
+        if row["state"] == "in force":
+            lines.append(f"  stale because: {row['stale because'] or 'it is not'}")
+        for line in lines:
+            console.print(line, highlight=False, soft_wrap=True)
+
+
 def show_plan(plan: UpdatePlan) -> None:
     """What an update would do: items, vectors, spaces, time."""
     console = console_for()
@@ -195,8 +215,6 @@ def show_plan(plan: UpdatePlan) -> None:
         console.print(f"[bold]{one.collection}[/] ({one.source})", highlight=False, soft_wrap=True)
         kinds = ("added", "changed", "edited", "moved", "removed")
         rows = [{"items": kind} | getattr(one, kind) for kind in kinds if getattr(one, kind)]
-        if not rows and not any(work.vectors for work in one.work):
-            console.print("  nothing has changed")
         names = dict.fromkeys(name for row in rows for name in row)
         show_rows([{name: row.get(name, 0) for name in names} for row in rows], "  no item comes, changes or goes")
         console.print(
