@@ -11,7 +11,7 @@ from flows.context import at_work
 from flows.summaries import ingest_summary
 from tasks.changes import both
 from tasks.encode import check_encoders, encode_shard, plan_encoding
-from tasks.preprocess import check_failures, group_items, preprocess_shard, scan_source
+from tasks.preprocess import check_failures, gathered, group_items, preprocess_shard, scan_source
 from tasks.refs import EncodeReport, Ingested, PreprocessReport
 
 
@@ -40,10 +40,9 @@ def ingest(
             params.model_dump_json(exclude={"refresh_cache"}, exclude_unset=True),
         )
         changes: list[PreprocessReport] = []
-        for shard in scan.shards:
+        few = pending_only and not (anew or verify)
+        for shard in gathered(scan.shards, read.shard_rows) if few else scan.shards:
             due = anew or verify or shard.pending > 0
-            if not due and pending_only:
-                continue
             preprocess = preprocess_shard.with_options(refresh_cache=due)
             report = preprocess(workspace, scan.collection, scan.root, shard, read, anew or verify)
             if due:
@@ -56,9 +55,7 @@ def ingest(
                 workspace, scan.collection, modality, encoder, settings.device, encode.shard_items, anew
             )
             encoded.append(plan.source)
-            for shard in plan.shards:
-                if not shard.pending and pending_only:
-                    continue
+            for shard in gathered(plan.shards, encode.shard_items) if pending_only else plan.shards:
                 # a cached reference may outlive its data: what is pending is encoded whatever the cache says
                 run = encode_shard.with_options(refresh_cache=anew or shard.pending > 0)
                 stage: EncodeReport = run(

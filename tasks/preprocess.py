@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -263,6 +263,24 @@ def shards(content: Callable[[int, int], tuple[int, str]], total: int, rows: int
         size, mark = content(lo, hi)
         out.append(Shard(lo=lo, hi=hi, number=number + 1, of=count, rows=size, digest=mark))
     return tuple(out)
+
+
+def gathered(shards: Sequence[Shard], most: int) -> tuple[Shard, ...]:
+    """The shards with something pending, put together with the next ones while no more than `most` is pending.
+
+    A small change spread over all shards is then the work of one task.
+    """
+    out: list[Shard] = []
+    for shard in shards:
+        if not shard.pending:
+            continue
+        last = out[-1] if out else None
+        if last is None or last.pending + shard.pending > most:
+            out.append(shard)
+            continue
+        sums = {"rows": last.rows + shard.rows, "pending": last.pending + shard.pending}
+        out[-1] = last.model_copy(update=sums | {"hi": shard.hi, "digest": digest(last.digest, shard.digest)})
+    return tuple(shard.model_copy(update={"number": n, "of": len(out)}) for n, shard in enumerate(out, 1))
 
 
 def _columns(params: ColumnsParams) -> Columns:

@@ -47,12 +47,13 @@ def project_items(
     is there already, whole or half-written, is never emptied: readers may hold it open.
     """
     store = workspace.store
-    tables = (schemas.ITEMS, schemas.PAIRS, *(one.table for one in encoded), space.table)
+    tables = (schemas.ITEMS, schemas.PAIRS, *(one.table for one in encoded))
     return remembered(
         store,
         f"project {space.table}",
         tables,
-        f"{' '.join(collections)} {code_version(*_CODE)}",
+        # the table's version does not count: indexes and compaction raise it, its rows are written here alone
+        f"{' '.join(collections)} {store.identity(space.table)} {code_version(*_CODE)}",
         Projected,
         lambda: project(store, space, collections, encoded, anew=refresh),
         anew=refresh,
