@@ -8,17 +8,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import RLock
-from typing import IO
+from typing import BinaryIO
 
 from storage.errors import StorageError
 
 _NAME = "writer.lock"
 _POLL = 0.2
-_guard = RLock()
-_held: dict[Path, int] = {}
+_held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
 
 @contextmanager
@@ -26,41 +25,34 @@ def writing(root: Path, what: str, *, wait: float, waiting: Callable[[str], None
     """Hold the workspace `root` for writing; give the seconds that this had to wait.
 
     `what` names the work to others. A second writer waits up to `wait` seconds, after `waiting(owner)` has been told
-    once, then `StorageError` names the owner. The block may be entered again by the same process. The lock is the
-    system's own, on one machine: a killed owner leaves none behind.
+    once, then `StorageError` names the owner. What is called inside the block may enter it again; another thread is
+    another writer. The lock is the system's own, on one machine: a killed owner leaves none behind.
     """
     path = root / _NAME
-    with _guard:
-        inside = _held.get(path, 0)
-        if inside:
-            _held[path] += 1
-    if inside:
-        try:
-            yield 0.0
-        finally:
-            with _guard:
-                _held[path] -= 1
+    before = _held.get()
+    if path in before:
+        yield 0.0
         return
     start = time.monotonic()
     with _opened(path) as file:
         told = False
         while not _taken(file):
-            if not told:
-                waiting(owner_of(path))
-                told = True
             if time.monotonic() - start >= wait:
                 raise StorageError(
                     f"the workspace {root} is being written by {owner_of(path)}",
-                    "wait for it, or end it; settings.wait says how long to wait",
+                    "wait for it, or end it; MODALIGN_WAIT says how many seconds to wait",
                 )
+            if not told:
+                waiting(owner_of(path))
+                told = True
             time.sleep(_POLL)
         with suppress(OSError):  # a full disk: who writes first will say so
             _sign(file, what)
-        _held[path] = 1
+        _held.set(before | {path})
         try:
             yield time.monotonic() - start
         finally:
-            del _held[path]
+            _held.set(before)
             with suppress(OSError):
                 file.truncate(0)
 
@@ -75,9 +67,9 @@ def owner_of(path: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[str]]:
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        file = path.open("a+", encoding="utf-8")
+        file = path.open("ab+", buffering=0)  # what a full disk refuses is not tried again when it is closed
     except OSError as error:
         raise StorageError(
             f"the workspace {path.parent} cannot be written ({error.strerror})", "check its rights and free space"
@@ -86,7 +78,7 @@ def _opened(path: Path) -> Iterator[IO[str]]:
         yield file
 
 
-def _taken(file: IO[str]) -> bool:
+def _taken(file: BinaryIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -94,9 +86,7 @@ def _taken(file: IO[str]) -> bool:
     return True
 
 
-def _sign(file: IO[str], what: str) -> None:
-    file.seek(0)
-    file.truncate()
+def _sign(file: BinaryIO, what: str) -> None:
+    file.truncate(0)
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    file.write(json.dumps({"what": what, "pid": os.getpid(), "since": since}))
-    file.flush()
+    file.write(json.dumps({"what": what, "pid": os.getpid(), "since": since}).encode())

@@ -2,61 +2,68 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 _FOLDER = "runs"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run at work, or one that a kill ended: `alive` tells."""
+    """A run at work (`alive`), or one that a kill ended. `run_id` is Prefect's."""
 
     run_id: str
     what: str
     pid: int
-    started: str
+    since: str
+    alive: bool
     path: Path
-
-    @property
-    def alive(self) -> bool:
-        """Whether its process still is the one that started it."""
-        return self.started == started_at(self.pid)
 
 
 @contextmanager
 def noted(root: Path, run_id: str, what: str) -> Iterator[None]:
-    """Keep a mark of the run `run_id` while the block is at work."""
+    """Keep a mark of the run `run_id` while the block is at work.
+
+    Its process holds the mark locked, so that a kill, and nothing else, leaves one that is free: neither a process
+    number that was given out again nor a clock that was set tells otherwise.
+    """
     path = root / _FOLDER / f"{run_id}.json"
+    file: Any = None
     with suppress(OSError):  # a workspace that cannot be written says so at the lock
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"run_id": run_id, "what": what, "pid": os.getpid(), "started": started_at(os.getpid())}
-        path.write_text(json.dumps(about), encoding="utf-8")
+        file = path.open("ab", buffering=0)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        file.write(json.dumps({"run_id": run_id, "what": what, "pid": os.getpid(), "since": since}).encode())
     try:
         yield
     finally:
-        with suppress(OSError):
-            path.unlink()
+        if file is not None:
+            with suppress(OSError):
+                path.unlink()
+            file.close()
 
 
 def runs(root: Path) -> list[Run]:
-    """All marks in a workspace. One that cannot be read is passed over."""
+    """All marks in a workspace, oldest first. One that is just being made, or is no mark, is passed over."""
     found = []
-    for path in sorted((root / _FOLDER).glob("*.json")):
-        with suppress(OSError, ValueError, TypeError):
-            found.append(Run(**json.loads(path.read_text(encoding="utf-8")), path=path))
-    return found
+    for path in (root / _FOLDER).glob("*.json"):
+        with suppress(OSError, ValueError, TypeError), path.open(encoding="utf-8") as file:
+            about = json.load(file)  # before the lock is tried: it is written under the lock
+            found.append(Run(**about, alive=not _free(file), path=path))
+    return sorted(found, key=lambda run: (run.since, run.run_id))
 
 
-def started_at(pid: int) -> str:
-    """When a process began, which tells it from a later one of the same number; "" if there is none."""
-    import psutil
-
+def _free(file: Any) -> bool:
     try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.Error:
-        return ""
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

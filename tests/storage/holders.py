@@ -1,0 +1,77 @@
+"""Children that hold a workspace, or a mark in it, until they are told to end or are killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from storage.lock import writing
+from storage.runs import noted
+
+SPAWN = get_context("spawn")
+
+
+class Child:
+    """A process that runs `work(root, line)`; `hear` waits for what it says on the line."""
+
+    def __init__(self, work: Callable[[Path, Connection], None], root: Path) -> None:
+        self.line, far = SPAWN.Pipe()
+        self.process: BaseProcess = SPAWN.Process(target=work, args=(root, far))
+        self.process.start()
+        far.close()
+
+    def hear(self) -> Any:
+        """The next thing that the child says, within a minute."""
+        assert self.line.poll(60), "the child says nothing"
+        return self.line.recv()
+
+    def end(self) -> None:
+        """Tell it to go on to its end, and wait for that."""
+        self.line.send("end")
+        self.process.join(60)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.join(60)
+
+
+def hold(root: Path, line: Connection) -> None:
+    """Hold the workspace; say when; end when told."""
+    with writing(root, "update photos", wait=60, waiting=lambda _: None):
+        line.send("held")
+        line.recv()
+
+
+def note(root: Path, line: Connection) -> None:
+    """Keep the marks of a run and of one inside it; say when; end when told."""
+    with noted(root, "outer", "update photos"), noted(root, "inner", "ingest photos"):
+        line.send("noted")
+        line.recv()
+
+
+def write_in_turn(root: Path, line: Connection) -> None:
+    """Wait for the workspace ten times, and hold it while a file is read, changed and written."""
+    counter = root / "counter"
+    line.recv()
+    for _ in range(10):
+        with writing(root, "count", wait=60, waiting=lambda _: None):
+            number = int(counter.read_text())
+            counter.write_text(str(number + 1))
+    line.send("done")
+
+
+@contextmanager
+def child(work: Callable[[Path, Connection], None], root: Path) -> Any:
+    """A child that is gone after the block."""
+    one = Child(work, root)
+    try:
+        yield one
+    finally:
+        if one.process.is_alive():
+            one.kill()
