@@ -5,17 +5,25 @@ from __future__ import annotations
 import time
 
 from prefect import flow
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from config.params import PipelineParams
 from flows.context import at_work
-from flows.summaries import ingest_summary
+from flows.live import live, tag_run
+from flows.summaries import ingest_line, ingest_summary, quarantine_artifact
 from tasks.changes import both
 from tasks.encode import check_encoders, encode_shard, plan_encoding
 from tasks.preprocess import check_failures, gathered, group_items, preprocess_shard, scan_source
 from tasks.refs import EncodeReport, Ingested, PreprocessReport
 
 
-@flow(name="ingest", flow_run_name="ingest {params.source}", persist_result=False)
+def _name() -> str:
+    params: PipelineParams = flow_run.parameters["params"]
+    return f"ingest {params.collection or params.source}"
+
+
+@flow(name="ingest", flow_run_name=_name, persist_result=False)
 def ingest(
     params: PipelineParams,
     serving: dict[str, tuple[str, ...]] | None = None,
@@ -28,7 +36,7 @@ def ingest(
     reads every file again, whatever its size and time say. `pending_only` starts no task where nothing is to be done.
     """
     start = time.perf_counter()
-    with at_work(f"ingest {params.source}") as (settings, workspace):
+    with at_work(f"ingest {params.source}") as (settings, workspace), live("ingest"):
         anew, read, encode = params.refresh_cache, params.preprocess, params.encode
         check_encoders(encode.encoders, settings.device)
         scan = scan_source(
@@ -39,6 +47,7 @@ def ingest(
             read,
             params.model_dump_json(exclude={"refresh_cache"}, exclude_unset=True),
         )
+        tag_run(scan.collection)
         changes: list[PreprocessReport] = []
         few = pending_only and not (anew or verify)
         for shard in gathered(scan.shards, read.shard_rows) if few else scan.shards:
@@ -77,4 +86,6 @@ def ingest(
             seconds=time.perf_counter() - start,
         )
         ingest_summary(done)
+        quarantine_artifact(workspace, done.collection, quarantined)
+        get_run_logger().info("%s; quarantined %s", ingest_line(done), f"{quarantined:,}")
         return done

@@ -1,13 +1,17 @@
-"""Artifacts of a run, for Prefect's UI: where the time went, and the table of metrics."""
+"""Artifacts of a run, for Prefect's UI: what it did, where the time went, and how well the space ranks."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from storage import catalog
+from storage.spaces import slug_of
+from storage.workspace import Workspace
 from tasks.refs import Decision, Ingested, ScoreRef, Updated, UpdatePlan
+
+_FAULTS = 100  # rows of quarantine that a person reads; `modalign quarantine list` has them all
 
 
 def ingest_summary(done: Ingested) -> None:
@@ -25,7 +29,28 @@ def ingest_summary(done: Ingested) -> None:
     lines += ["| " + " | ".join(str(value) for value in stage.values()) + " |" for stage in stage_table(done)]
     if not done.stages:
         lines.append("| nothing was pending | 0 | | | | | |")
-    create_markdown_artifact("\n".join(lines), key=_key("ingest", done.collection), description="Where the time went")
+    create_markdown_artifact("\n".join(lines), key=key_of("ingest", done.collection), description=ingest_line(done))
+
+
+def quarantine_artifact(workspace: Workspace, collection: str, count: int) -> None:
+    """A table artifact: what could not be read in a collection and why, the first hundred of them."""
+    faults = catalog.faults(workspace.store, collection)[:_FAULTS] if count else []
+    rows = [
+        {
+            "what": one["locator"],
+            "reason": one["code"],
+            "message": one["message"],
+            "stage": one["stage"],
+            "attempts": one["attempts"],
+            "since": one["first_seen"].strftime("%Y-%m-%d %H:%M"),
+        }
+        for one in faults
+    ]
+    shown = f"; the first {_FAULTS}" if count > _FAULTS else ""
+    about = f"{collection}: {count:,} not readable{shown}" if count else f"{collection}: everything could be read"
+    create_table_artifact(
+        rows or [{"what": "nothing is quarantined"}], key=key_of("quarantine", collection), description=about
+    )
 
 
 def stage_table(done: Ingested) -> list[dict[str, Any]]:
@@ -44,18 +69,35 @@ def stage_table(done: Ingested) -> list[dict[str, Any]]:
     return list(out.values())
 
 
-def score_artifacts(score: ScoreRef) -> None:
-    """A table artifact of the metrics by direction, and a markdown one with the headline."""
+def score_artifacts(score: ScoreRef, before: dict[str, Any] | None = None) -> str:
+    """A table artifact of the metrics by direction, with the change against `before`, and a markdown one to read first.
+
+    Gives the headline.
+    """
     figures = score.metrics
-    create_table_artifact(score_rows(figures), key=_key("metrics", figures["name"]), description="Metrics by direction")
     low, high = figures["rsum_interval"]
+    headline = f"{figures['name']}: rsum {figures['rsum']:.1f} ({low:.1f} to {high:.1f})"
+    rows = score_rows(figures)
+    if before is not None:
+        rows = [_with_change(row, before) for row in rows]
+        what = "when it was measured last" if before["space"] == figures["space"] else "of the space in force"
+        headline += f", {figures['rsum'] - before['rsum']:+.1f} against {before['rsum']:.1f} {what}"
+    create_table_artifact(rows, key=key_of("metrics", figures["name"]), description=headline)
     text = (
-        f"# {figures['name']}: rsum {figures['rsum']:.1f} ({low:.1f} to {high:.1f})\n\n"
+        f"# {headline}\n\n"
         f"On split `{figures['split']}`, space `{figures['space']}`; without the hubness correction "
         f"{figures['rsum_raw']:.1f}. Index {figures['ann']['kind']}: recall@10 {figures['ann']['recall']:.3f}.\n\n"
         + "".join(f"- the encoders {note}\n" for note in figures["seen"])
     )
-    create_markdown_artifact(text, key=_key("headline", figures["name"]), description="The headline")
+    create_markdown_artifact(text, key=key_of("headline", figures["name"]), description=headline)
+    return headline
+
+
+def _with_change(row: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """A row of metrics with how much it differs from what it was, beside its value; None where it was not measured."""
+    known = before["directions"].get(row["direction"].replace("→", "_to_"), {}).get(row["metric"])
+    change = None if known is None else round(row["value"] - known["value"], 4)
+    return {"direction": row["direction"], "metric": row["metric"], "value": row["value"], "change": change} | row
 
 
 def decision_artifact(decision: Decision) -> None:
@@ -72,7 +114,11 @@ def decision_artifact(decision: Decision) -> None:
             for name, value in decision.figures.items()
         ),
     ]
-    create_markdown_artifact("\n".join(lines), key=_key("promotion", decision.name), description="The gate's decision")
+    create_markdown_artifact(
+        "\n".join(lines),
+        key=key_of("promotion", decision.name),
+        description=f"{decision.name}: {decision.event}; {decision.reason}",
+    )
 
 
 def plan_artifact(plan: UpdatePlan) -> None:
@@ -88,7 +134,12 @@ def plan_artifact(plan: UpdatePlan) -> None:
             {"collection": one.collection, "what": f"vectors of {work.encoder}", "count": work.vectors}
             for work in one.work
         ]
-    create_table_artifact(rows, key="plan", description="What an update would do")
+    took = "how long is not known yet" if plan.seconds is None else f"about {plan.seconds:,.0f} s"
+    create_table_artifact(
+        rows or [{"collection": "", "what": "nothing has changed", "count": 0}],
+        key="plan",
+        description=f"What an update would do; {took}",
+    )
 
 
 def update_artifacts(done: Updated) -> None:
@@ -98,9 +149,9 @@ def update_artifacts(done: Updated) -> None:
         "",
         f"{done.seconds:,.1f} s",
         "",
-        "| collection | rows | written | removed | encoded | quarantined |",
+        "| collection | rows | items and pairs written | removed | vectors computed | quarantined |",
+        "|---|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|---|")
     for one in done.ingested:
         encoded = sum(stage.encoded for stage in one.stages)
         counts = (one.rows, one.written, one.removed, encoded, one.quarantined)
@@ -121,10 +172,28 @@ def update_artifacts(done: Updated) -> None:
         ]
         lines.append(f"| {space.name} | " + " | ".join([*cells, *scores, "; ".join(stale.reasons) or "no"]) + " |")
     lines += ["", *(f"- {reason}" for reason in done.skipped)]
-    create_markdown_artifact("\n".join(lines), key="update", description="What the update did")
+    create_markdown_artifact("\n".join(lines), key="update", description=update_line(done))
     for space in done.spaces:
         if space.decision is not None:
             decision_artifact(space.decision)
+
+
+def update_line(done: Updated) -> str:
+    """What an update did, in a line."""
+    said = [ingest_line(one) for one in done.ingested]
+    said += [f"space {one.name} {one.decision.event}" for one in done.spaces if one.decision is not None]
+    return f"{'; '.join(said)}; {done.seconds:,.1f} s"
+
+
+def ingest_line(done: Ingested) -> str:
+    """What an ingest did, in a line."""
+    encoded = sum(stage.encoded for stage in done.stages)
+    if not (done.written or done.removed or encoded):
+        return f"{done.collection}: nothing has changed"
+    return (
+        f"{done.collection}: {done.written:,} items and pairs written, {done.removed:,} removed, "
+        f"{encoded:,} vectors computed"
+    )
 
 
 def score_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
@@ -150,5 +219,6 @@ def score_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _key(kind: str, name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{name}".lower()).strip("-")
+def key_of(kind: str, name: str) -> str:
+    """The key of an artifact about something with a name."""
+    return f"{kind}-{slug_of(name)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 
@@ -17,7 +17,8 @@ from flows.assess import assess
 from flows.context import at_work
 from flows.gc import history_older
 from flows.ingest import ingest
-from flows.summaries import update_artifacts
+from flows.live import live, tag_run
+from flows.summaries import update_artifacts, update_line
 from storage import catalog, schemas
 from storage.marks import remember
 from storage.promotions import history, manifest_of
@@ -40,15 +41,18 @@ def update(params: UpdateParams) -> Updated:
     Searches answer from the published versions meanwhile. A new space replaces one in force only through the gate.
     """
     start = time.perf_counter()
-    with at_work(f"update {params.label}") as (_, workspace):
+    with at_work(f"update {params.label}") as (_, workspace), live("update"):
         plans, skipped = planned(workspace, params)
         for reason in skipped:
             get_run_logger().warning("%s", reason)
         spaces = spaces_of(workspace, plans)
-        ingested = {
-            name: ingest(one, serving_of(spaces, name), params.verify, pending_only=True) for name, one in plans.items()
-        }
-        updates = [_bring_along(workspace, space, plans, ingested, refit=params.refit) for space in spaces]
+        tag_run("update", *plans)
+        with tags("update", *plans):
+            ingested = {
+                name: ingest(one, serving_of(spaces, name), params.verify, pending_only=True)
+                for name, one in plans.items()
+            }
+            updates = [_bring_along(workspace, space, plans, ingested, refit=params.refit) for space in spaces]
         keep = next(iter(plans.values())).keep
         used = tuple(encoder.table for one in ingested.values() for encoder in one.encoded)
         upkeep = keep_up(workspace, keep, used) if params.upkeep and len(plans) == _recorded(workspace) else None
@@ -62,6 +66,7 @@ def update(params: UpdateParams) -> Updated:
             seconds=time.perf_counter() - start,
         )
         update_artifacts(done)
+        get_run_logger().info(update_line(done))
         encoding = sum(stage.wall_seconds for one in done.ingested for stage in one.stages)
         remember(workspace.store, "seconds of an update", "", Rate(per_second=1 / (done.seconds - encoding)))
     for one in done.spaces:

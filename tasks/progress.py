@@ -11,7 +11,7 @@ class Display(Protocol):
     """Shows the progress of one stage at a time."""
 
     def start(self, label: str, total: int) -> None:
-        """A stage named `label` begins, with `total` units of work."""
+        """A stage named `label` begins, with `total` units of work (0: nobody knows)."""
 
     def advance(self, done: int) -> None:
         """`done` more units are finished."""
@@ -21,6 +21,7 @@ class Display(Protocol):
 
 
 _display: Display | None = None
+_others: list[Display] = []
 
 
 def show_on(display: Display | None) -> None:
@@ -30,18 +31,32 @@ def show_on(display: Display | None) -> None:
 
 
 @contextmanager
+def also_on(display: Display) -> Iterator[None]:
+    """Send the progress of the stages inside the block to `display` as well."""
+    _others.append(display)
+    try:
+        yield
+    finally:
+        _others.remove(display)
+
+
+@contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """Report the progress of one stage: call the yielded function with the units just finished.
 
     >>> with progress("count", 3) as advance:
     ...     advance(3)
     """
-    display = _display
-    if display is None:
-        yield lambda _: None
-        return
-    display.start(label, total)
+    displays = [*([] if _display is None else [_display]), *_others]
+
+    def advance(done: int) -> None:
+        for display in displays:
+            display.advance(done)
+
+    for display in displays:
+        display.start(label, total)
     try:
-        yield display.advance
+        yield advance
     finally:
-        display.stop()
+        for display in displays:
+            display.stop()
