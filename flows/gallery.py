@@ -12,8 +12,8 @@ from flows.summaries import key_of
 from storage.workspace import Workspace
 from tasks.examples import held_out_examples, picture_of, roots_of
 from tasks.media.registry import Limits
-from tasks.reports.sheet import Row, contact_sheet
 from tasks.refs import Aligned
+from tasks.reports.sheet import Row, contact_sheet
 
 
 def gallery_artifact(workspace: Workspace, aligned: Aligned, split: str) -> None:
