@@ -9,7 +9,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     from pydantic import ValidationError
 
     from config.errors import ModalignError
-    from storage.errors import StorageError
+    from storage.errors import StorageError, refused_by_disk
     from tasks.encoders.protocol import EncoderError
 
     if isinstance(error, ModalignError):
@@ -21,6 +21,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return 2, f"setting {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})"
+    if isinstance(error, OSError) and (refused := refused_by_disk(str(error.filename or "a file"), error)):
+        return 1, str(refused)
     return 1, f"{type(error).__name__}: {_line(error) or 'no message'}; run again with --debug for the traceback"
 
 

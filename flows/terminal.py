@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -86,8 +85,7 @@ def terminal(*, debug: bool) -> Iterator[Console]:
 
 
 def _console_handlers() -> Iterator[logging.Handler]:
-    if "prefect" not in sys.modules:
-        return
+    import prefect.main  # noqa: F401 - it makes the handlers
     from prefect.logging.handlers import PrefectConsoleHandler
 
     seen: set[int] = set()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 import time
 from contextlib import suppress
 from glob import escape
@@ -24,14 +26,27 @@ def fresh_folder(folder: Path) -> Path:
 
 
 def replace_folder(fresh: Path, folder: Path) -> None:
-    """Put `fresh` in the place of `folder`.
+    """Put `fresh` in the place of `folder`, in one step where the system can exchange two folders (Linux).
 
-    A folder cannot be renamed onto a full one, so there is an instant between two renames without `folder`. A kill
+    Elsewhere there is an instant between two renames without `folder`, for it cannot be renamed onto a full one. A kill
     just then leaves both under hidden names, and `folder` has to be made again: a reader must not take a folder that is
     not there for an empty one.
     """
     old = fresh.with_name(f"{fresh.name}.old")
-    if folder.exists():
+    if not folder.exists():
+        fresh.rename(folder)
+    elif _exchanged(fresh, folder):
+        shutil.rmtree(fresh, ignore_errors=True)
+    else:
         folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+        fresh.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two paths change places; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)

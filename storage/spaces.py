@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import schemas
-from storage.errors import StorageError
+from storage.errors import StorageError, on_disk
 from storage.filters import eq
 from storage.folders import fresh_folder, replace_folder
 from storage.maintenance import tag
@@ -48,16 +48,18 @@ def save_space(
 
     A former space goes.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    fresh = fresh_folder(folder)
-    # safetensors writes the memory as it lies: that of a transposed array would come back in another order
-    save_file({name: np.asarray(one, order="C") for name, one in arrays.items()}, str(fresh / "heads.safetensors"))
-    if lineage is not None:
-        save_file(dict(lineage), str(fresh / "lineage.safetensors"))
-    write_json(fresh / "config.json", config)
-    (fresh / "README.md").write_text(card, encoding="utf-8")
-    replace_folder(fresh, folder)
+    with on_disk(f"the space in {folder}"):
+        fresh = fresh_folder(folder)
+        # safetensors writes the memory as it lies: that of a transposed array would come back in another order
+        heads = save({name: np.asarray(one, order="C") for name, one in arrays.items()})
+        (fresh / "heads.safetensors").write_bytes(heads)  # its own writer hides what the disk says
+        if lineage is not None:
+            (fresh / "lineage.safetensors").write_bytes(save(dict(lineage)))
+        write_json(fresh / "config.json", config)
+        (fresh / "README.md").write_text(card, encoding="utf-8")
+        replace_folder(fresh, folder)
 
 
 def load_space(folder: Path) -> tuple[dict[str, npt.NDArray[np.float32]], dict[str, Any]]:
@@ -85,10 +87,11 @@ def load_lineage(folder: Path) -> dict[str, npt.NDArray[Any]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    with on_disk(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        fresh.replace(path)
 
 
 def read_json(path: Path) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.errors import StorageError
+from storage.errors import StorageError, on_disk
 from storage.folders import fresh_folder, replace_folder
 
 _SUMS = "sums.npy"
@@ -45,8 +47,12 @@ class Staging:
         self._writers: list[pq.ParquetWriter | None] = [None] * partitions
 
     def __enter__(self) -> Self:
-        self._new = fresh_folder(self.folder)
+        with self._named():
+            self._new = fresh_folder(self.folder)
         return self
+
+    def _named(self) -> AbstractContextManager[None]:
+        return on_disk(f"the scan {self.folder.name}")
 
     def add(self, bucket: int, kind: str, record: dict[str, Any]) -> None:
         """Append one JSON-able record of `kind` to `bucket`."""
@@ -58,7 +64,8 @@ class Staging:
         part = bucket * self.partitions // self.buckets
         self._rows[part].append((bucket, kind, text))
         if len(self._rows[part]) >= self.buffer:
-            self._flush(part)
+            with self._named():
+                self._flush(part)
 
     def _flush(self, part: int) -> None:
         rows = self._rows[part]
@@ -73,17 +80,23 @@ class Staging:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            for part in range(self.partitions):
-                if kind is None:
-                    self._flush(part)
-                writer = self._writers[part]
-                if writer is not None:
-                    writer.close()
-            if kind is None:
-                np.save(self._new / _SUMS, np.column_stack([self._sums, self._counts.astype(np.uint64)]))
-                replace_folder(self._new, self.folder)
+            with self._named():
+                self._finish(well=kind is None)
         finally:
             shutil.rmtree(self._new, ignore_errors=True)
+
+    def _finish(self, *, well: bool) -> None:
+        for part in range(self.partitions):
+            if well:
+                self._flush(part)
+            writer = self._writers[part]
+            if writer is not None:
+                writer.close()
+        if well:
+            sums = io.BytesIO()  # numpy hides what the disk says
+            np.save(sums, np.column_stack([self._sums, self._counts.astype(np.uint64)]))
+            (self._new / _SUMS).write_bytes(sums.getvalue())
+            replace_folder(self._new, self.folder)
 
 
 def staged_buckets(folder: Path) -> list[tuple[int, str]]:

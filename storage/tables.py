@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import tempfile
 import uuid
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.errors import StorageError
+from storage.errors import StorageError, refused_by_disk
 from storage.filters import Filter, isin
 from storage.schemas import SCHEMA_VERSION, VERSION_KEY, key_of
 
@@ -31,9 +30,6 @@ TABLE_ID = b"modalign.table_id"
 """In the metadata of a table: a random name, for a table made anew may have the version numbers of the former."""
 
 _CHUNK = 2_000  # keys in one IN (…) list
-_OS_ERROR = re.compile(r"os error (\d+)")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 # what Lance says of files that are gone, cut short or overwritten
 _DAMAGED = re.compile("Not found|too small|Invalid range|sufficient data|fill whole buffer|corrupt file|invalid magic")
 
@@ -173,7 +169,10 @@ class Store:
     def count(self, name: str, where: Filter | None = None) -> int:
         """Number of rows that satisfy `where`; 0 if there is no such table."""
         table = self._find(name)
-        return int(table.count_rows(where.sql if where else None)) if table is not None else 0
+        if table is None:
+            return 0
+        with named(name):
+            return int(table.count_rows(where.sql if where else None))
 
     def upsert(self, name: str, schema: pa.Schema, rows: pa.Table | Sequence[dict[str, Any]]) -> int:
         """Insert `rows`, replacing those whose key is there already; give the number of rows written.
@@ -348,17 +347,11 @@ def named(name: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         text = str(error)
-        said = _OS_ERROR.search(text)  # Lance hands the system's errors on as text
-        code = getattr(error, "errno", None) or (int(said[1]) if said else None)
-        if code in _FULL:
-            raise StorageError(f"the disk is full while writing {name}", "free some space and run again") from error
-        if code in _FORBIDDEN:
-            raise StorageError(
-                f"{name} cannot be written ({os.strerror(code)})", "check the rights of the workspace"
-            ) from error
+        if refused := refused_by_disk(name, error):
+            raise refused from refused.__cause__
         if _DAMAGED.search(text):
             raise StorageError(
-                f"a file of table {name} is gone or damaged", "delete the table's folder and run again with --refresh"
+                f"a file of table {name} is gone or damaged", "delete the table's folder and run again"
             ) from error
         if "LanceError(IO)" in text or "commit conflict" in text:
             raise OSError(text) from error
