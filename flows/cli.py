@@ -235,14 +235,19 @@ def status(*, common: Common = DEFAULT) -> None:
 
 
 @app.command
-def doctor(*, common: Common = DEFAULT) -> None:
-    """Check versions, pins that bite, the device, encoders, disk and names; exit code 1 when something is wrong.
+def doctor(*, fix: Annotated[bool, Parameter(negative="")] = False, common: Common = DEFAULT) -> None:
+    """Check versions, pins that bite, the device, encoders, disk, names and what killed runs left.
 
-    Example: `modalign doctor`
+    Exit code 1 when something is wrong. Examples: `modalign doctor` · `modalign doctor --fix`
+
+    Parameters
+    ----------
+    fix
+        Close the runs in Prefect whose process was killed.
     """
     from flows.doctor import examine
 
-    checks = examine(settings_of(common))
+    checks = examine(settings_of(common), fix=fix)
     if common.json:
         print_json({"checks": [asdict(check) for check in checks]})
     else:

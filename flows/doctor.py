@@ -1,4 +1,4 @@
-"""Is this machine fit to run modalign? Checks that look things up, and change nothing."""
+"""Is this machine fit to run modalign? Checks that look things up, and change nothing unless they are told to."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class Check:
     text: str
 
 
-def examine(settings: Settings) -> list[Check]:
-    """All checks."""
-    return [*_versions(), *_torch_pair(), *_device(settings), *_encoders(), *_disk(settings), *_names()]
+def examine(settings: Settings, *, fix: bool = False) -> list[Check]:
+    """All checks. With `fix` what killed runs left in Prefect is closed."""
+    lasting = [*_versions(), *_torch_pair(), *_device(settings), *_encoders(), *_disk(settings), *_names()]
+    return [*lasting, *_killed(settings, fix=fix), *_servers()]
 
 
 def _versions() -> Iterator[Check]:
@@ -103,6 +104,37 @@ def _names() -> Iterator[Check]:
         yield Check("wrong", "names", f"{name} is shadowed by {where}; use a virtual environment of its own")
     if not found:
         yield Check("good", "names", "flows, tasks, storage and config are ours")
+
+
+def _killed(settings: Settings, *, fix: bool) -> Iterator[Check]:
+    from flows.orphans import crash_dead, killed_runs
+
+    killed = killed_runs(settings.workspace)
+    if not (fix and killed):
+        for one in killed:
+            text = f"{one.label} was killed; Prefect may still call it running; modalign doctor --fix closes it"
+            yield Check("note", "runs", text)
+        return
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(sync_client=True) as client:
+            lines = crash_dead(client, settings.workspace)
+    except Exception as error:  # noqa: BLE001 - whatever keeps Prefect's server from answering
+        why = " ".join(str(error).split()) or type(error).__name__
+        yield Check("wrong", "runs", f"what killed runs left cannot be closed in Prefect ({why}); start its server")
+    else:
+        yield from (Check("good", "runs", line) for line in lines)
+
+
+def _servers() -> Iterator[Check]:
+    from flows.orphans import orphaned_servers
+
+    for one in orphaned_servers():
+        text = (
+            f"a killed run left its local Prefect server (port {one.port}, since {one.since}); end it: kill {one.pid}"
+        )
+        yield Check("note", "server", text)
 
 
 def _version(name: str) -> str | None:
