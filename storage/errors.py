@@ -22,6 +22,10 @@ class StorageError(Exception):
         self.mend = mend
 
 
+class GoneError(StorageError):
+    """A file of a table is not there any more, or is damaged."""
+
+
 def refused_by_disk(name: str, error: BaseException) -> StorageError | None:
     """What to say of `name` when the disk is full or may not be written; None if `error` is another one.
 

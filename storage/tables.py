@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import re
 import tempfile
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.errors import StorageError, refused_by_disk
+from storage.errors import GoneError, StorageError, refused_by_disk
 from storage.filters import Filter, isin
 from storage.schemas import SCHEMA_VERSION, VERSION_KEY, key_of
 
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 Array = npt.NDArray[np.float32]
+R = TypeVar("R")
 
 TABLE_ID = b"modalign.table_id"
 """In the metadata of a table: a random name, for a table made anew may have the version numbers of the former."""
 
 _CHUNK = 2_000  # keys in one IN (…) list
+_TRIES, _PAUSE = 5, 0.02  # of a reader whose version is cleaned up under its eyes; seconds
 # what Lance says of files that are gone, cut short or overwritten
 _DAMAGED = re.compile("Not found|too small|Invalid range|sufficient data|fill whole buffer|corrupt file|invalid magic")
 
@@ -79,8 +82,9 @@ class Store:
             raise StorageError(f"there is no table {name} in {self.uri}", "run ingest first")
         if version is not None:
             try:
-                table.checkout(version)
-            except ValueError as error:
+                with named(name):
+                    table.checkout(version)
+            except (ValueError, GoneError) as error:
                 raise StorageError(f"version {version} of table {name} is gone", "run align again") from error
         return table
 
@@ -97,6 +101,9 @@ class Store:
         return table
 
     def _find(self, name: str) -> Table | None:
+        return _patient(lambda: self._look_for(name))
+
+    def _look_for(self, name: str) -> Table | None:
         with named(name):
             try:
                 table = self._db.open_table(name)
@@ -168,6 +175,9 @@ class Store:
 
     def count(self, name: str, where: Filter | None = None) -> int:
         """Number of rows that satisfy `where`; 0 if there is no such table."""
+        return _patient(lambda: self._count(name, where))
+
+    def _count(self, name: str, where: Filter | None) -> int:
         table = self._find(name)
         if table is None:
             return 0
@@ -225,7 +235,7 @@ class Store:
         self, name: str, columns: Sequence[str], where: Filter | None = None, *, version: int | None = None
     ) -> pa.Table:
         """Rows as one Arrow table: for what is known to fit in memory (a shard, a few columns)."""
-        batches = list(self.stream(name, columns, where, version=version))
+        batches = _patient(lambda: list(self.stream(name, columns, where, version=version)))
         if not batches:
             table = self._find(name)
             types = {c: pa.string() if table is None else table.schema.field(c).type for c in columns}
@@ -234,7 +244,8 @@ class Store:
 
     def strings(self, name: str, column: str, where: Filter | None = None) -> list[str]:
         """One string column as a list."""
-        return [value for batch in self.stream(name, [column], where) for value in batch.column(0).to_pylist()]
+        values: list[str] = self.read(name, [column], where)[column].to_pylist()
+        return values
 
     def missing(self, name: str, keys: Sequence[str]) -> list[str]:
         """The anti-join: those of `keys` that the table does not hold, in the order given."""
@@ -274,6 +285,16 @@ class Store:
                 out[rows] = values[more]
                 found[rows] = True
         return out, found
+
+
+def _patient(read: Callable[[], R]) -> R:
+    """What `read` gives; once more where clean-up took the newest version of a moment ago from under it."""
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except GoneError:
+            time.sleep(_PAUSE)
+    return read()
 
 
 def matrix(column: pa.Array) -> Array:
@@ -350,7 +371,7 @@ def named(name: str) -> Iterator[None]:
         if refused := refused_by_disk(name, error):
             raise refused from refused.__cause__
         if _DAMAGED.search(text):
-            raise StorageError(
+            raise GoneError(
                 f"a file of table {name} is gone or damaged", "delete the table's folder and run again"
             ) from error
         if "LanceError(IO)" in text or "commit conflict" in text:

@@ -12,6 +12,8 @@ from typing import Any
 
 from storage.lock import writing
 from storage.runs import noted
+from storage.spaces import published
+from storage.tables import Store
 
 SPAWN = get_context("spawn")
 
@@ -64,6 +66,22 @@ def write_in_turn(root: Path, line: Connection) -> None:
             number = int(counter.read_text())
             counter.write_text(str(number + 1))
     line.send("done")
+
+
+def read_published(root: Path, line: Connection) -> None:
+    """Read names and one manifest of `published` again and again on new connections, until told; tell what failed."""
+    faults, rounds = [], 0
+    line.send("begun")
+    while not line.poll():
+        store = Store(root)
+        try:
+            assert sorted(store.strings("published", "name")) == ["a", "b"]
+            assert store.count("published") == 2
+            published(store, "a")
+        except Exception as error:  # noqa: BLE001 - whatever it is, a reader failed
+            faults.append(repr(error))
+        rounds += 1
+    line.send((rounds, faults))
 
 
 @contextmanager

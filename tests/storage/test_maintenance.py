@@ -13,7 +13,9 @@ from storage.errors import StorageError
 from storage.filters import eq, isin
 from storage.fulltext import build_full_text, full_text_search
 from storage.maintenance import clean, compact, needs_compaction, pin, removable, table_bytes, tag, tagged
+from storage.spaces import publish
 from storage.tables import Store
+from tests.storage.holders import child, read_published
 from tests.storage.rows import PUBLISHED, names, spaced, unit
 
 DIM, ROWS = 16, 1_500
@@ -190,6 +192,25 @@ def test_old_indexes_go_with_their_versions(store: Store) -> None:
     assert sum(before.values()) - sum(after.values()) == foretold > 0
     assert len({path.split("/")[1] for path in after if path.startswith("_indices")}) == len(folders) // 2
     assert len(full_text_search(store.open("space_a"), "red", 600)) == 120
+
+
+def test_readers_do_not_notice_clean_up(store: Store) -> None:
+    """Processes that read the newest version of a table, while it is written, compacted and cleaned, never fail."""
+    for name in "ab":
+        publish(store, name, {"number": 0})
+    with child(read_published, Path(store.uri)) as one, child(read_published, Path(store.uri)) as other:
+        for reader in (one, other):
+            reader.hear()
+        for number in range(120):
+            for name in "ab":
+                publish(store, name, {"number": number})
+            compact(store, "published", fragments=1, deleted=0.01)
+            clean(store, "published")
+        for reader in (one, other):
+            reader.line.send("end")
+            rounds, faults = reader.hear()
+            assert faults == []
+            assert rounds > 0
 
 
 STEPS = st.lists(st.sampled_from(["write", "change", "delete", "tag", "compact", "clean"]), min_size=1, max_size=10)
