@@ -8,6 +8,9 @@ from storage import schemas
 from storage.filters import Filter, between, eq, isin
 from storage.tables import Store
 
+_CHANGING = "changing"
+"""Digest of a bucket whose rows are between two states; without it a bucket that became empty would look done."""
+
 
 def within(column: str, buckets: Sequence[int]) -> Filter:
     """Rows of the given buckets (sorted, at least one)."""
@@ -22,16 +25,21 @@ def applied(store: Store, collection: str) -> dict[int, str]:
 
 
 def forget_buckets(store: Store, collection: str, buckets: Sequence[int]) -> None:
-    """Before their rows change: until they are noted again, these buckets count as not applied."""
-    if buckets:
-        store.delete(schemas.BUCKETS, eq("collection", collection) & within("bucket", buckets))
+    """Before their rows change: until they are noted again, these buckets count as not applied, empty ones as well."""
+    _write(store, collection, dict.fromkeys(buckets, _CHANGING))
 
 
 def note_buckets(store: Store, collection: str, digests: Mapping[int, str]) -> None:
     """The rows of these buckets stand in the tables now. An empty digest stands for an empty bucket and is not kept."""
+    _write(store, collection, {bucket: digest for bucket, digest in digests.items() if digest})
+    empty = sorted(bucket for bucket, digest in digests.items() if not digest)
+    if empty:
+        store.delete(schemas.BUCKETS, eq("collection", collection) & within("bucket", empty))
+
+
+def _write(store: Store, collection: str, digests: Mapping[int, str]) -> None:
     rows = [
         {"key": f"{collection}/{bucket:03x}", "collection": collection, "bucket": bucket, "digest": digest}
         for bucket, digest in digests.items()
-        if digest
     ]
     store.upsert(schemas.BUCKETS, schemas.buckets(), rows)

@@ -101,12 +101,15 @@ def collections() -> pa.Schema:
 
 
 def buckets() -> pa.Schema:
-    """Which state of a bucket of a source the tables hold: the digest of its staged rows; no row while it changes."""
+    """Which state of a bucket of a source the tables hold: the digest of its staged rows, or that it is changing."""
     return _schema("key", _text("collection"), pa.field("bucket", pa.int32(), nullable=False), _text("digest"))
 
 
 def files() -> pa.Schema:
-    """What was learned of a medium's file, so that it is read again only when its size or time of change differs."""
+    """What was learned of a medium's file, so that it is read again only when its size or time of change differs.
+
+    `how` says by which bounds and code it was read; it is empty where the file is to be read again in any case.
+    """
     return _schema(
         "key",
         _text("collection"),
