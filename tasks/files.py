@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def stat_of(root: Path, now: int, file: str) -> tuple[int, int]:
 class KnownFiles:
     """Staged record → what its file holds, read only if the last scan did not know it. Raises `MediaError`.
 
-    `rows` collects what is known now, as rows of the table `files`.
+    `rows` collects what is known now, as rows of the table `files`. Where `how` is empty, what was read says nothing of
+    the file that the scan saw: it was changed, moved away or locked in between, and is to be read again.
     """
 
     def __init__(
@@ -84,11 +86,14 @@ class KnownFiles:
         try:
             found = examine(record, self._read, self._limits)
         except MediaError as error:
-            if error.code not in PASSING:
-                self.rows.append(row | {"code": error.code, "message": error.message})
+            self._learn(row | {"code": error.code, "message": error.message})
             raise
-        self.rows.append(row | {"content_hash": found.content_hash, "size": found.bytes})
+        self._learn(row | {"content_hash": found.content_hash})
         return found
+
+    def _learn(self, row: dict[str, Any]) -> None:
+        as_scanned = stat_of(self._root, time.time_ns(), row["file"]) == (row["size"], row["changed"])
+        self.rows.append(row if as_scanned and row["code"] not in PASSING else row | {"how": ""})
 
     def _read(self, file: str) -> bytes:
         self._advance(1)

@@ -20,7 +20,7 @@ from storage.marks import remembered
 from storage.staging import Staging, read_staging, staged_buckets
 from storage.tables import Store
 from storage.workspace import Workspace
-from tasks.files import PASSING, KnownFiles, stat_of
+from tasks.files import KnownFiles, stat_of
 from tasks.grouping import group_collection
 from tasks.media.registry import Limits
 from tasks.policies import RETRY, by_content, code_version
@@ -173,8 +173,8 @@ def preprocess_shard(
     faults = [_fault_row(fault) for fault in done.faults]
     catalog.replace_faults(store, collection, "preprocess", touched, faults)
     catalog.replace_files(store, collection, touched, files)
-    passing = {fault.bucket for fault in done.faults if fault.code in PASSING}
-    note_buckets(store, collection, {bucket: mark for bucket, mark in marks.items() if bucket not in passing})
+    again = {row["bucket"] for row in files if not row["how"]}
+    note_buckets(store, collection, {bucket: mark for bucket, mark in marks.items() if bucket not in again})
     return PreprocessReport(
         items=len(done.items),
         pairs=len(done.pairs),
