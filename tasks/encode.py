@@ -96,8 +96,13 @@ def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int) -
     places = _places(store, collection, source.modality)
     catalog.place_faults(store, collection, _stage(source.modality), places)
     prune(store, source)
+    faults = _quarantined(store, collection, source.modality)
     contents = sorted(places)
-    missing = set(store.missing(source.table, contents)) - _unreadable(store, collection, source.modality)
+    missing = set(store.missing(source.table, contents))
+    # a run that was killed after it wrote a vector left the fault of the one before it
+    passed = [one for one, code in faults if code in _FLEETING and one not in missing]
+    _take_out(store, collection, source.modality, passed)
+    missing -= {one for one, code in faults if code not in _FLEETING}
     starts = np.searchsorted(np.array([bucket_of(one) for one in contents]), np.arange(BUCKETS + 1))
     waiting = np.bincount([bucket_of(one) for one in missing], minlength=BUCKETS)
 
@@ -176,9 +181,7 @@ def encode_shard(
     counts["quarantined"] = len(faults)
     if faults:
         catalog.add_faults(workspace.store, collection, _stage(modality), faults)
-    if mended:
-        here = eq("collection", collection) & eq("stage", _stage(modality)) & isin("content_hash", mended)
-        workspace.store.delete(schemas.QUARANTINE, here)
+    _take_out(workspace.store, collection, modality, mended)
     wall = time.perf_counter() - start
     if counts["encoded"] >= _RATED:
         remember(workspace.store, f"rate {table}", "", Rate(per_second=counts["encoded"] / wall))
@@ -304,6 +307,13 @@ def _quarantined(store: Store, collection: str, modality: str) -> list[tuple[str
     where = eq("collection", collection) & eq("stage", _stage(modality))
     rows = store.read(schemas.QUARANTINE, ["content_hash", "code"], where)
     return list(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True))
+
+
+def _take_out(store: Store, collection: str, modality: str, contents: list[str]) -> None:
+    """Contents that could be read after all leave quarantine."""
+    if contents:
+        here = eq("collection", collection) & eq("stage", _stage(modality)) & isin("content_hash", contents)
+        store.delete(schemas.QUARANTINE, here)
 
 
 def _place(uri: str, text: str | None) -> str:
