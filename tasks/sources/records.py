@@ -104,7 +104,7 @@ def prepare(
                 first["texts"] += record["texts"]
             continue
         name = (record["modality"], record["path"])
-        if name not in mentions or record["row_key"] < mentions[name]["row_key"]:
+        if name not in mentions or _before(record, mentions[name]):
             mentions[name] = record
     for record in rows.values():
         _prepare_row(record, collection, limits, done)
@@ -112,6 +112,17 @@ def prepare(
         _prepare_medium(record, collection, look, done)
     done.pairs += links.values()
     return done
+
+
+def _before(one: Record, other: Record) -> bool:
+    """Which mention of a medium describes it, by what the rows say: the time of a file must not decide.
+
+    Two spellings of one name may both be on disk; the same one is then read each time.
+    """
+    if one["row_key"] != other["row_key"]:
+        return bool(one["row_key"] < other["row_key"])
+    said = [json.dumps(record | {"size": 0, "changed": 0}, sort_keys=True) for record in (one, other)]
+    return said[0] < said[1]
 
 
 def _item(record: Record, collection: str, bucket: int) -> Record:
