@@ -186,14 +186,15 @@ def _words(store: Store, items: pa.Table) -> list[str]:
             schemas.PAIRS, ["left", "right"], eq("source", "given") & eq("right_modality", "text")
         ):
             for left, right in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                if left in silent:
-                    partners[right].append(left)
+                for media, other in ((left, right), (right, left)):  # a text file has no text of its own either
+                    if media in silent:
+                        partners[other].append(media)
     said: defaultdict[str, list[str]] = defaultdict(list)
     if partners:
         for batch in store.stream(schemas.ITEMS, ["key", "text"], eq("modality", "text")):
             for key, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 for media in partners.get(key, ()):
-                    said[media].append(text)
+                    said[media] += [text] if text is not None else []
     lexical = items["lexical"].to_pylist()
     return [
         " · ".join(filter(None, [text, *sorted(said[key]), extra]))[:_WORDS]
