@@ -49,7 +49,7 @@ def _before(store: Store, name: str) -> dict[str, Any] | None:
 
 
 def _name() -> str:
-    return f"assess {flow_run.parameters['space'] or 'the space published last'}"
+    return f"assess {flow_run.parameters['space'] or 'what was published last'}, in force"
 
 
 @flow(name="assess published", flow_run_name=_name, persist_result=False)

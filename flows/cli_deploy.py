@@ -95,4 +95,4 @@ def schedule(
         facts: dict[str, Any] = {"workspace": str(settings.workspace), "update": how, "server": url}
         page = url.removesuffix("/api")
         say(common, {"schedule": facts}, f"update of {settings.workspace} {how}; runs: {page}/runs; Ctrl-C ends it")
-        serve_here(deployments)
+        serve_here(deployments, settings.workspace)

@@ -23,9 +23,14 @@ from pydantic import ValidationError
 from config.errors import RunError, UserError
 from config.settings import CONFIG_FILE, Settings
 from flows.environment import LOGGERS
+from flows.orphans import crash_dead
 
 FILE = "prefect.yaml"
 _START = "prefect server start"
+
+LEASES = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
+"""A server with this setting still knows after a restart who was at work; without it, a run that a power cut ended
+blocks the following ones for ever."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,20 @@ def reachable(url: str) -> bool:
         return False
 
 
+def forgetful(url: str) -> list[str]:
+    """What to do about a server that forgets, when it restarts, who was at work; nothing if it does not."""
+    import httpx
+
+    (name, wanted), *_ = LEASES.items()
+    try:
+        known = httpx.get(f"{url.rstrip('/')}/admin/settings", timeout=10).json()
+        storage = known["server"]["concurrency"]["lease_storage"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return []
+    said = "note: a power cut during an update would leave this server waiting for it for ever; once, before it starts:"
+    return [] if storage == wanted else [f"{said} prefect config set {name}={wanted}"]
+
+
 def make_pool(client: SyncPrefectClient, name: str) -> bool:
     """Make the process work pool if it is missing; whether it was. Raises `UserError` if it is of another kind."""
     from prefect.workers.process import ProcessWorker
@@ -180,11 +199,13 @@ def deploy(plan: Plan) -> list[str]:
     plan.file.parent.mkdir(parents=True, exist_ok=True)
     plan.file.write_text(as_text(tree), encoding="utf-8")
     with get_client(sync_client=True) as client:
+        crash_dead(client, plan.settings.workspace)
         made = make_pool(client, plan.pool)
         moved = [name for one in tree["deployments"] if (name := _elsewhere(client, one))]
     _prefect_deploy(plan)
     lines = [f"server {url}", f"work pool {plan.pool} ({'made' if made else 'was there'})"]
     lines += [f"{name} worked for another workspace and now works for this one" for name in moved]
+    lines += forgetful(url)
     return lines + [f"deployed {one['name']}: {when(one)}" for one in tree["deployments"]]
 
 

@@ -25,6 +25,7 @@ class Ticker:
         self._artifact = artifact
         self._due = time.monotonic() + _EVERY
         self._label, self._total, self._done, self._began = "", 0, 0, 0.0
+        self._shown = False
 
     def start(self, label: str, total: int) -> None:
         """A stage begins."""
@@ -37,7 +38,10 @@ class Ticker:
         self._tick()
 
     def stop(self) -> None:
-        """It has ended."""
+        """It has ended: what is shown of it does not stay half done."""
+        if self._shown:
+            self.show(100.0, f"{self._label}: {self._done:,} done")
+            self._shown = False
 
     def show(self, percent: float, text: str) -> None:
         """Write to the artifact."""
@@ -49,6 +53,7 @@ class Ticker:
         if now < self._due:
             return
         self._due = now + _EVERY
+        self._shown = True
         share = min(1.0, self._done / self._total) if self._total else 0.0
         of = f" of {self._total:,}" if self._total else ""
         rate = self._done / max(now - self._began, 1e-9)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prefect import serve
@@ -16,6 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterName,
+    DeploymentFilterTags,
     FlowRunFilter,
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
@@ -27,12 +28,15 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_API_PORT, temporary_settings
+from prefect.states import Crashed
 
 from config.errors import RunError
-from flows.deployments import Plan, reachable, rendered, server_url
+from flows.deployments import LEASES, Plan, reachable, rendered, server_url
+from flows.orphans import crash_dead
 
 SERVED = ("update", "assess", "gc")
 _START_SECONDS = 120.0
+_SUBMITTING = timedelta(minutes=10)
 
 
 def to_serve(plan: Plan, every: float | None = None) -> list[RunnerDeployment]:
@@ -61,11 +65,30 @@ def _schedule(plan: Plan, every: float | None) -> Schedule:
     return Cron(plan.cron, timezone=plan.timezone) if every is None else Interval(every, timezone=plan.timezone)
 
 
-def serve_here(deployments: Sequence[RunnerDeployment]) -> None:
+def serve_here(deployments: Sequence[RunnerDeployment], workspace: Path) -> None:
     """Serve until stopped, one run at a time; then the schedules pause."""
     with get_client(sync_client=True) as client:
+        crash_dead(client, workspace)
+        crash_unbegun(client)
         forget_late(client)
     serve(*deployments, limit=1, print_starting_message=False)
+
+
+def crash_unbegun(client: SyncPrefectClient) -> int:
+    """Mark as crashed what was submitted ten minutes ago and has not begun: who submitted it is gone; give the number.
+
+    A run that counts as submitted holds its place, and those after it would be turned away.
+    """
+    submitted = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=["modalign"])),
+        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))),
+        limit=200,
+    )
+    early = datetime.now(UTC) - _SUBMITTING
+    dead = [run for run in submitted if run.state is not None and run.state.timestamp < early]
+    for run in dead:
+        client.set_flow_run_state(run.id, Crashed(message="It was submitted and has never begun."), force=True)
+    return len(dead)
 
 
 def forget_late(client: SyncPrefectClient) -> int:
@@ -115,9 +138,10 @@ def _started(log: Path) -> subprocess.Popen[bytes]:
     port = str(PREFECT_SERVER_API_PORT.value())
     words = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
     log.parent.mkdir(parents=True, exist_ok=True)
+    env = LEASES | os.environ
     with log.open("ab") as file:
         # a session of its own: Ctrl-C is for the schedule, which still tells the server that it pauses
-        return subprocess.Popen(words, stdout=file, stderr=file, env=os.environ, start_new_session=True)  # noqa: S603
+        return subprocess.Popen(words, stdout=file, stderr=file, env=env, start_new_session=True)  # noqa: S603
 
 
 def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -82,6 +82,9 @@ def score_artifacts(score: ScoreRef, before: dict[str, Any] | None = None) -> st
         rows = [_with_change(row, before) for row in rows]
         what = "when it was measured last" if before["space"] == figures["space"] else "of the space in force"
         headline += f", {figures['rsum'] - before['rsum']:+.1f} against {before['rsum']:.1f} {what}"
+        asked = [sum(way["queries"] for way in one["directions"].values()) for one in (before, figures)]
+        if asked[0] != asked[1]:
+            headline += f" ({asked[0]:,} queries then, {asked[1]:,} now)"
     create_table_artifact(rows, key=key_of("metrics", figures["name"]), description=headline)
     text = (
         f"# {headline}\n\n"
@@ -145,9 +148,7 @@ def plan_artifact(plan: UpdatePlan) -> None:
 def update_artifacts(done: Updated) -> None:
     """A markdown artifact of an update: what changed, what it cost, and how the spaces in force stand."""
     lines = [
-        "# Update",
-        "",
-        f"{done.seconds:,.1f} s",
+        f"# Update in {done.seconds:,.1f} s",
         "",
         "| collection | rows | items and pairs written | removed | vectors computed | quarantined |",
         "|---|---|---|---|---|---|",
@@ -170,18 +171,23 @@ def update_artifacts(done: Updated) -> None:
             f"{moved.removed:,}",
             f"{space.aligned.index.index.recall:.3f}",
         ]
-        lines.append(f"| {space.name} | " + " | ".join([*cells, *scores, "; ".join(stale.reasons) or "no"]) + " |")
-    lines += ["", *(f"- {reason}" for reason in done.skipped)]
+        lines.append(f"| {space.name} | " + " | ".join([*cells, *scores, "yes" if stale.reasons else "no"]) + " |")
+    lines += ["", *(f"- {space.name}: {reason}" for space in done.spaces for reason in space.staleness.reasons)]
+    lines += [f"- {one.name}: {one.event} {one.space_id}; {one.reason}" for one in _decisions(done)]
+    lines += [f"- {reason}" for reason in done.skipped]
     create_markdown_artifact("\n".join(lines), key="update", description=update_line(done))
-    for space in done.spaces:
-        if space.decision is not None:
-            decision_artifact(space.decision)
+    for decision in _decisions(done):
+        decision_artifact(decision)
+
+
+def _decisions(done: Updated) -> list[Decision]:
+    return [space.decision for space in done.spaces if space.decision is not None]
 
 
 def update_line(done: Updated) -> str:
     """What an update did, in a line."""
     said = [ingest_line(one) for one in done.ingested]
-    said += [f"space {one.name} {one.decision.event}" for one in done.spaces if one.decision is not None]
+    said += [f"space {one.name} {one.event}" for one in _decisions(done)]
     return f"{'; '.join(said)}; {done.seconds:,.1f} s"
 
 

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 Pixels = npt.NDArray[np.uint8]
 
 _SIDE, _GAP, _FRAME, _LINE = 112, 8, 4, 26
-_GREEN, _GREY, _INK, _WHITE = (22, 140, 60), (225, 225, 225), (20, 20, 20), (255, 255, 255)
+_GREEN, _GREY, _DIM = (22, 140, 60), (225, 225, 225), (120, 120, 120)
+_INK, _WHITE = (20, 20, 20), (255, 255, 255)
 _COLOURS = 192  # of the palette: a third of the bytes of full colour
 
 
@@ -46,7 +47,9 @@ def contact_sheet(rows: Sequence[Row]) -> bytes:
                 box = (left - _FRAME, under - _FRAME, left + _SIDE + _FRAME - 1, under + _SIDE + _FRAME - 1)
                 pen.rectangle(box, fill=_GREEN)
             pen.rectangle((left, under, left + _SIDE - 1, under + _SIDE - 1), fill=_GREY)
-            if picture is not None:
+            if picture is None:
+                pen.text((left + _GAP, under + _SIDE // 2 - 8), "not to be shown", _DIM, ImageFont.load_default(13))
+            else:
                 thumb = ImageOps.contain(Image.fromarray(picture), (_SIDE, _SIDE))
                 sheet.paste(thumb, (left + (_SIDE - thumb.width) // 2, under + (_SIDE - thumb.height) // 2))
     out = io.BytesIO()
