@@ -37,6 +37,9 @@ class PreprocessParams(Params):
     failure_budget: float = Field(
         0.2, ge=0, le=1, description="Share of items that may be quarantined; beyond it the source is called broken."
     )
+    removal_budget: float = Field(
+        0.5, ge=0, le=1, description="Share of a collection that may vanish at once; beyond it the source is cut off."
+    )
     strict: bool = Field(False, description="Stop when the same medium stands on both sides of a declared split.")
 
 

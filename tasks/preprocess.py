@@ -38,6 +38,7 @@ _CODE = (
     "storage/schemas.py",
     "storage/catalog.py",
 )
+_FEW = 100  # items of a collection that may vanish unasked
 _GROUP_CODE = ("tasks/grouping.py", "tasks/sources/groups.py")
 
 
@@ -63,10 +64,14 @@ def scan_source(
     name = collection_name(collection or reader.name)
     catalog.make_tables(workspace.store)
     counts, faults = stage_rows(reader, workspace.staging(name), f"scan {name}")
+    check_removals(workspace.store, name, counts["media"] + counts["texts"], params.removal_budget)
     catalog.record_collection(workspace.store, name, reader.uri, str(reader.root), record)
     rows = [_fault_row(fault) for fault in faults]
     catalog.replace_faults(workspace.store, name, "scan", [-1], rows, recount=False)
     staged = staged_buckets(workspace.staging(name))
+    if not applied(workspace.store, name) and catalog.count_items(workspace.store, name):
+        # the marks are lost: a bucket that is empty now may have rows
+        forget_buckets(workspace.store, name, range(BUCKETS))
     waiting = waiting_buckets(workspace, name, params)
     return ScanReport(
         collection=name,
@@ -76,6 +81,16 @@ def scan_source(
         notes=tuple(reader.notes),
         **counts,
     )
+
+
+def check_removals(store: Store, collection: str, there: int, budget: float) -> None:
+    """Stop before anything is removed when a source has lost so much that it must have been cut off."""
+    known = catalog.count_items(store, collection)
+    if known >= _FEW and there < (1 - budget) * known:
+        raise RunError(
+            f"the source of {collection} names {there:,} items, the tables hold {known:,}: it seems to be cut off",
+            "mend the source, or allow it with --set preprocess.removal_budget=1",
+        )
 
 
 def open_reader(source: str, columns: ColumnsParams) -> Source:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from config.errors import RunError
 from config.params import PipelineParams, UpdateParams
 from config.settings import Settings
 from flows.pipeline import pipeline
@@ -288,3 +289,19 @@ def test_two_updates_with_upkeep_keep_what_a_roll_back_needs(made: Made) -> None
     assert not made.store.exists(first["space"]["table"])
     roll_back_by_hand(made.workspace, "shapes", "try")
     assert made.answers()
+
+
+def test_a_source_that_was_cut_off_removes_nothing(made: Made) -> None:
+    """Metadata that lost most of its rows stops the update before a row goes; allowed on purpose, they go."""
+    rows, before = list(made.rows), _state(made.store)
+    del made.rows[20:]
+    made.write()
+    with pytest.raises(RunError, match="seems to be cut off"):
+        made.update()
+    assert _state(made.store) == before
+    made.update("preprocess.removal_budget=1", "refit.policy=never")
+    assert made.store.count(schemas.ITEMS) == 40
+    made.rows[:] = rows
+    made.write()
+    made.update("preprocess.removal_budget=0.5")
+    assert made.store.count(schemas.ITEMS) == 2 * len(rows)
