@@ -39,7 +39,7 @@ class Example:
 
 
 def held_out_examples(store: Store, aligned: Aligned, split: str, texts: int = 3, pictures: int = 5) -> list[Example]:
-    """The same few texts of a split as long as they are there, each of another group and with a known picture.
+    """The same few texts of a split as long as they are there, each with a known picture; no two alike or of one group.
 
     Nothing is encoded: a text's own vector is the query. [] where the space joins no texts and pictures.
     """
@@ -71,11 +71,13 @@ def _queries(store: Store, aligned: Aligned, split: str, count: int) -> pa.Table
     keys = sorted(store.strings(aligned.space.table, "key", of))[: 20 * count]
     paired = {key for key, pictures in _known(store, keys).items() if pictures}
     rows = store.read(aligned.space.table, ["key", "group", "text", "vector"], isin("key", keys)).sort_by("key")
-    chosen: dict[str, int] = {}
-    for place, row in enumerate(rows.select(["key", "group"]).to_pylist()):
-        if row["key"] in paired and row["group"] not in chosen and len(chosen) < count:
-            chosen[row["group"]] = place
-    return rows.take(pa.array(sorted(chosen.values()), pa.int64()))
+    chosen: list[int] = []
+    seen: set[str] = set()
+    for place, row in enumerate(rows.select(["key", "group", "text"]).to_pylist()):
+        if row["key"] in paired and not seen & {row["group"], row["text"]} and len(chosen) < count:
+            chosen.append(place)
+            seen |= {row["group"], row["text"]}
+    return rows.take(pa.array(chosen, pa.int64()))
 
 
 def _known(store: Store, keys: Sequence[str]) -> defaultdict[str, set[str]]:

@@ -15,7 +15,7 @@ Pixels = npt.NDArray[np.uint8]
 _SIDE, _GAP, _FRAME, _LINE = 112, 8, 4, 26
 _GREEN, _GREY, _DIM = (22, 140, 60), (225, 225, 225), (120, 120, 120)
 _INK, _WHITE = (20, 20, 20), (255, 255, 255)
-_COLOURS = 192  # of the palette: a third of the bytes of full colour
+_COLOURS = 256  # of the palette: a third of the bytes of full colour, and none of them far off
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def contact_sheet(rows: Sequence[Row]) -> bytes:
                 thumb = ImageOps.contain(Image.fromarray(picture), (_SIDE, _SIDE))
                 sheet.paste(thumb, (left + (_SIDE - thumb.width) // 2, under + (_SIDE - thumb.height) // 2))
     out = io.BytesIO()
-    sheet.quantize(_COLOURS).save(out, "PNG", optimize=True)
+    sheet.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 

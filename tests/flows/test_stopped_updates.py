@@ -199,7 +199,7 @@ def test_a_table_of_a_newer_program(made: Case, table: str) -> None:
     made.mended()
 
 
-@pytest.mark.parametrize("kind", ["items", "pairs", "files", "buckets", "marks", "embeddings"])
+@pytest.mark.parametrize("kind", ["items", "pairs", "buckets", "embeddings"])
 def test_a_damaged_table(made: Case, kind: str) -> None:
     """A table whose files are gone stops the update by its name; without its folder, as the line says, the same command
     makes it anew.
