@@ -76,9 +76,7 @@ def fit(
     )
 
 
-def space_id_of(
-    name: str, content: str, encoded: tuple[EncoderRef, ...], params: AlignParams, mined: str = ""
-) -> str:
+def space_id_of(name: str, content: str, encoded: tuple[EncoderRef, ...], params: AlignParams, mined: str = "") -> str:
     """Identity of a space: what it is fitted on, and how."""
     return digest("space", name, content, mined, params.model_dump_json(), *(plan.table for plan in encoded))[:16]
 
