@@ -40,7 +40,7 @@ def noted(root: Path, run_id: str, what: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab", buffering=0)
         fcntl.flock(file, fcntl.LOCK_EX)
-        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f UTC")  # runs within a run begin in one second
         file.write(json.dumps({"run_id": run_id, "what": what, "pid": os.getpid(), "since": since}).encode())
     try:
         yield

@@ -37,7 +37,8 @@ def test_a_kill_leaves_marks_that_are_not_alive(tmp_path: Path) -> None:
             ("inner", one.process.pid, True),
         }
         one.kill()
-        assert [(run.run_id, run.alive) for run in runs(tmp_path)] == [("inner", False), ("outer", False)]
+        # the outer one began first
+        assert [(run.run_id, run.alive) for run in runs(tmp_path)] == [("outer", False), ("inner", False)]
     with noted(tmp_path, "next", "update"):
         assert {run.run_id for run in runs(tmp_path) if run.alive} == {"next"}
 
