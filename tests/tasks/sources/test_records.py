@@ -51,6 +51,18 @@ def test_a_medium_in_two_rows_is_one_item() -> None:
     assert len(one.pairs) == 2
 
 
+def test_the_time_of_a_file_does_not_choose_its_spelling() -> None:
+    """Of two files whose names have one canonical form the same is read, whichever is the older or the larger."""
+    rows = [Row("x.png", "x:1", (MediaRef("x.png", file, "image"),)) for file in ("x-nfc.png", "x-nfd.png")]
+    uris = set()
+    for stats in ({"x-nfc.png": (1, 9), "x-nfd.png": (5, 2)}, {"x-nfc.png": (8, -3), "x-nfd.png": (2, 7)}):
+        staged = [(kind, record) for one in rows for _, kind, record in stage(one, lexical=(), stat=stats.__getitem__)]
+        for order in (staged, staged[::-1]):
+            done = prepare(order, collection="c", look=lambda one: examine(one, reading, Limits()), limits=Limits())
+            uris |= {item["uri"] for item in done.items}
+    assert len(uris) == 1
+
+
 def test_lines_with_one_path_are_one_row() -> None:
     """A table with a line for each caption of a picture gives the same items as one row with all captions."""
     lines = [row("a.png", ("a.png",), (text,)) for text in ("x", "y", "x")]
