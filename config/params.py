@@ -86,16 +86,38 @@ class MineParams(Params):
     train: bool = Field(False, description="Let mined pairs train the space.")
 
 
+class HeadsParams(Params):
+    """Heads trained by gradient: their shape, their loss, and where they start."""
+
+    shape: Literal["linear", "residual", "gated"] = Field(
+        "linear", description="linear; residual: one hidden layer beside it; gated: a gate over the encoders."
+    )
+    loss: Literal["siglip", "infonce", "triplet", "soft"] = Field(
+        "siglip", description="What the heads are trained by."
+    )
+    warm: bool = Field(True, description="Start as the identity in CCA's joint space, not at random.")
+    mixup: bool = Field(False, description="Train on mixed pairs (FuseMix).")
+    steps: int = Field(500, ge=1, le=100_000, description="Batches.")
+    batch: int = Field(512, ge=2, le=65_536, description="Pairs in a batch, one an item.")
+    rate: float = Field(3e-4, gt=0, description="Largest step of AdamW.")
+    decay: float = Field(0.1, ge=0, description="Weight decay.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Share of the inputs that is left out at random.")
+
+
 class AlignParams(Params):
     """How the projection heads are fitted."""
 
-    method: Literal["cca", "ridge", "procrustes"] = Field("cca", description="Closed form that fits the heads.")
+    method: Literal["auto", "cca", "heads", "ridge", "procrustes", "asif"] = Field(
+        "auto", description="auto: what ranks held-out groups best within the time budget; else a method by name."
+    )
+    heads: HeadsParams = HeadsParams()
+    seconds: float = Field(60.0, gt=0, description="Time after which auto tries no further method.")
     dim: int = Field(384, ge=2, le=2_048, description="Largest width of the joint space.")
     pca: int = Field(1_280, ge=2, le=4_096, description="Largest width of each encoder's principal components.")
-    folds: int = Field(3, ge=2, le=20, description="Folds over groups that choose the regularisation.")
+    folds: int = Field(3, ge=2, le=20, description="Folds over groups that choose the values.")
     hubness_k: int = Field(10, ge=1, le=100, description="Neighbours in an item's hubness term.")
     bank: int = Field(5_000, ge=10, description="Largest number of frozen training queries behind the hubness terms.")
-    seed: int = Field(0, ge=0, description="Seed of the folds and of the bank.")
+    seed: int = Field(0, ge=0, description="Seed of the folds, the bank and the training.")
 
 
 class AssessParams(Params):

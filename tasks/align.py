@@ -18,8 +18,9 @@ from storage.filters import Filter, eq, isin
 from storage.spaces import load_space, save_space, slug_of
 from storage.tables import Store
 from storage.workspace import Workspace
-from tasks.alignment.fit import Fitted, Plan, View, fit_space
+from tasks.alignment.fit import Fitted, View, fit_space
 from tasks.alignment.lineage import pair_sketch
+from tasks.alignment.plan import HeadPlan, Plan
 from tasks.alignment.space import JointSpace
 from tasks.encode import spec_of
 from tasks.policies import by_content
@@ -63,7 +64,8 @@ def fit(
     }
     lineage = lineage_of(workspace.store, collections, training, fitted.space)
     save_space(folder, fitted.space.arrays(), config, card(config), lineage)
-    get_run_logger().info("space %s: %s with %s", space_id, params.method, fitted.space.facts["chosen"])
+    facts = fitted.space.facts
+    get_run_logger().info("space %s: %s with %s %s", space_id, facts["method"], facts["chosen"], facts["why"])
     return SpaceRef(
         name=name,
         space_id=space_id,
@@ -71,7 +73,7 @@ def fit(
         table=f"space_{slug_of(name)}_{space_id[:8]}",
         modalities=tuple(fitted.space.heads),
         dim=fitted.space.dim,
-        method=params.method,
+        method=facts["method"],
         pairs=len(training.pairs),
     )
 
@@ -109,9 +111,9 @@ def sketch_of(store: Store, collections: tuple[str, ...], modalities: tuple[str,
     return pair_sketch(sides[0][1][ends[0][there]], sides[1][1][ends[1][there]])
 
 
-def fit_training(training: TrainingSet, params: AlignParams, values: dict[str, float] | None = None) -> Fitted:
+def fit_training(training: TrainingSet, params: AlignParams, values: dict[str, Any] | None = None) -> Fitted:
     """Fit by the params' plan, with given `values` or chosen ones; too few pairs are the user's error."""
-    plan = Plan(params.method, params.dim, params.pca, params.folds, params.hubness_k, params.bank, params.seed)
+    plan = Plan(**params.model_dump(exclude={"heads"}), heads=HeadPlan(**params.heads.model_dump()))
     try:
         return fit_space(training.left, training.right, training.pairs, plan, values=values)
     except ValueError as error:

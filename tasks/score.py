@@ -31,6 +31,7 @@ from tasks.sources.groups import HELD_OUT
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 _CODE = ("tasks/score.py", "tasks/heldout.py", "tasks/metrics", "tasks/retrieval", "tasks/alignment")
+_TRAINED_CONTROLS = 3  # refits where each is a training
 _CONTROL_BANK = 1_000  # queries behind the hubness terms of a control: enough where nothing is to be found
 
 
@@ -117,7 +118,8 @@ def _controls(
     fitted = fit_training(training, AlignParams.model_validate(config["params"]), values=config["facts"]["chosen"])
     raw = [vectors_of(store, one.modality, one.contents, aligned.encoded)[0] for one in held]
     out = []
-    for number in range(params.controls):
+    trained = config["facts"]["chosen"].get("steps", 0)
+    for number in range(min(params.controls, _TRAINED_CONTROLS) if trained else params.controls):
         pairs = shuffled_pairs(training.pairs, training.left.groups, params.seed + number)
         joint = fitted.refit(pairs, _CONTROL_BANK)
         query, gallery = (_again(joint, one, vectors) for one, vectors in zip(held, raw, strict=True))

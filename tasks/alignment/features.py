@@ -91,6 +91,11 @@ class Features:
         joined = _join([one.apply(vectors[name]) for name, one in self.maps.items()])
         return np.asarray((joined - self.mean) @ self.rotation, np.float32)
 
+    def blocks(self) -> list[Array]:
+        """Each encoder's rows (w, width) of the rotation: x·blockᵀ is its part of the features x (n, width)."""
+        ends = np.cumsum([one.axes.shape[1] for one in self.maps.values()])
+        return np.split(self.rotation, ends[:-1])
+
     def arrays(self) -> dict[str, Array]:
         """All arrays by name."""
         out = {"mean": self.mean, "rotation": self.rotation, "variances": self.variances}

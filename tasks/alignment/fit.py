@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment import cca, ridge
-from tasks.alignment.cca import Moments, cross_moment, moments
+from tasks.alignment import methods
 from tasks.alignment.features import Features
-from tasks.alignment.procrustes import rotate
-from tasks.alignment.selection import Choice, choose
+from tasks.alignment.plan import Plan
+from tasks.alignment.problem import Choice, Problem
 from tasks.alignment.space import Head, JointSpace
 from tasks.retrieval.similarity import normalise
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-Heads = tuple[Array, Array]
-
-METHODS = ("cca", "ridge", "procrustes")
 
 
 @dataclass(frozen=True)
@@ -36,19 +31,6 @@ class View:
 
     def __len__(self) -> int:
         return len(self.groups)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to fit: the method's name and its fixed choices."""
-
-    method: str = "cca"
-    dim: int = 384
-    pca: int = 1280
-    folds: int = 3
-    hubness_k: int = 10
-    bank: int = 5_000
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,65 +48,39 @@ def fit_space(
     plan: Plan,
     *,
     weights: npt.NDArray[np.float64] | None = None,
-    values: Mapping[str, float] | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> Fitted:
     """Fit the heads of two modalities on `pairs` (m, 2), rows of `left` and `right`.
 
-    The regularisation is chosen by cross-validation over groups inside these items, unless `values` gives it.
-    Deterministic under `plan.seed`. A refit keeps the values, Cx and Cy, and takes Cxy from its own pairs; its second
-    argument bounds its bank.
+    The values of the plan's method are chosen by cross-validation over groups inside these items, unless `values`
+    gives them. Deterministic under `plan.seed`. A refit keeps the values and the features, and is fitted on its own
+    pairs; its second argument bounds its bank.
     Raises `ValueError` when there are too few pairs to fit anything.
     """
     if len(pairs) < 4:
         raise ValueError(f"{len(pairs)} pairs between {left.modality} and {right.modality} are too few to align")
-    if plan.method not in METHODS:
-        raise ValueError(f"there is no method {plan.method!r}; known: {', '.join(METHODS)}")
     features = [Features.fit(view.vectors, cnn=view.cnn, width=plan.pca) for view in (left, right)]
     x, y = (one.apply(view.vectors) for one, view in zip(features, (left, right), strict=True))
-    if values is not None:
-        choice = Choice(values, [])
-    else:
-        k = plan.hubness_k
-        choice = choose(plan.method, x, y, pairs, left.groups, dim=plan.dim, folds=plan.folds, seed=plan.seed, k=k)
-    whole = moments(x, y, pairs, weights)
-    solve = solver(plan.method, whole, choice, plan.dim)
+    problem = Problem(x, y, pairs, left.groups, plan, weights, (features[0].blocks(), features[1].blocks()))
+    choice = methods.choose(problem) if values is None else Choice(values)
+    solve = methods.prepare(problem, choice)
 
-    def build(links: Indices, xy: npt.NDArray[np.float64], bank: int, facts: Mapping[str, Any]) -> JointSpace:
-        matrices = [padded(matrix) for matrix in solve(xy)]
+    def build(links: Indices, bank: int, facts: Mapping[str, Any]) -> JointSpace:
         heads, banks = {}, {}
-        for side, (view, one, z, matrix) in enumerate(zip((left, right), features, (x, y), matrices, strict=True)):
-            heads[view.modality] = Head(one, matrix)
-            banks[view.modality] = normalise(z[bank_rows(links[:, side], bank, plan.seed)] @ matrix)
+        for side, (view, one, z, found) in enumerate(zip((left, right), features, (x, y), solve(links), strict=True)):
+            heads[view.modality] = Head(one, found)
+            banks[view.modality] = normalise(found.apply(z[bank_rows(links[:, side], bank, plan.seed)]))
         return JointSpace(heads, banks, plan.hubness_k, facts)
 
     facts = {
-        "method": plan.method,
-        "chosen": choice.values,
+        "method": choice.values.get("method", plan.method),
+        "chosen": dict(choice.values),
+        "why": choice.why,
         "tried": choice.tried,
         "pairs": len(pairs),
         "seed": plan.seed,
     }
-    return Fitted(
-        build(pairs, whole.xy, plan.bank, facts), lambda links, bank: build(links, cross_moment(x, y, links), bank, {})
-    )
-
-
-def solver(method: str, m: Moments, choice: Choice, dim: int) -> Callable[[npt.NDArray[np.float64]], Heads]:
-    """A function from Cxy to the heads of a closed form, for given Cx, Cy and chosen values."""
-    if method == "cca":
-        return cca.solver(m.xx, m.yy, rx=choice["rx"], ry=choice["ry"], p=choice["p"], dim=dim)
-    if method == "ridge":
-        return ridge.solver(m.xx, m.yy, rx=choice["rx"], ry=choice["ry"])
-    return partial(rotate, dim=dim)
-
-
-def padded(matrix: Array, multiple: int = 8) -> Array:
-    """A head (d, w) with columns of zeros up to a multiple in width: no cosine changes, and every index takes it.
-
-    >>> padded(np.ones((2, 3), np.float32)).shape
-    (2, 8)
-    """
-    return np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % multiple)))
+    return Fitted(build(pairs, plan.bank, facts), lambda links, bank: build(links, bank, {}))
 
 
 def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:

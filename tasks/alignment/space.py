@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.features import Features
+from tasks.alignment.maps import Map, inside, load_map
 from tasks.retrieval.hubness import hubness_terms
 from tasks.retrieval.similarity import normalise
 
@@ -18,10 +19,10 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Head:
-    """The map of one modality into the joint space: its features, then a matrix (width, dim)."""
+    """The way of one modality into the joint space: its features, then a map."""
 
     features: Features
-    matrix: Array
+    map: Map
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -30,7 +31,7 @@ class Head:
 
     def project(self, vectors: Mapping[str, Array]) -> Array:
         """Embeddings {encoder: (n, d)} → (n, dim), L2-normalised."""
-        return normalise(self.features.apply(vectors) @ self.matrix)
+        return normalise(self.map.apply(self.features.apply(vectors)))
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class JointSpace:
     @property
     def dim(self) -> int:
         """Width of the joint space."""
-        return int(next(iter(self.heads.values())).matrix.shape[1])
+        return next(iter(self.heads.values())).map.dim
 
     def project(self, modality: str, vectors: Mapping[str, Array]) -> Array:
         """Embeddings of one modality, {encoder: (n, d)}, → (n, dim) float32, L2-normalised."""
@@ -60,14 +61,18 @@ class JointSpace:
         out: dict[str, Array] = {}
         for modality, head in self.heads.items():
             out |= {f"{modality}.features.{name}": one for name, one in head.features.arrays().items()}
-            out[f"{modality}.matrix"] = head.matrix
+            out |= {f"{modality}.map.{name}": one for name, one in head.map.arrays().items()}
             out[f"{modality}.bank"] = self.banks[modality]
         return {name: np.ascontiguousarray(one) for name, one in out.items()}
 
     def config(self) -> dict[str, Any]:
         """All that is no array, JSON-able."""
         heads = {
-            name: {"encoders": list(head.encoders), "cnn": {e: m.cnn for e, m in head.features.maps.items()}}
+            name: {
+                "encoders": list(head.encoders),
+                "cnn": {e: m.cnn for e, m in head.features.maps.items()},
+                "map": head.map.kind,
+            }
             for name, head in self.heads.items()
         }
         return {"heads": heads, "hubness_k": self.hubness_k, "dim": self.dim, "facts": dict(self.facts)}
@@ -78,9 +83,7 @@ class JointSpace:
         heads: dict[str, Head] = {}
         banks: dict[str, Array] = {}
         for modality, about in config["heads"].items():
-            lead = f"{modality}.features."
-            own = {name.removeprefix(lead): one for name, one in arrays.items() if name.startswith(lead)}
-            features = Features.from_arrays(own, about["encoders"], about["cnn"])
-            heads[modality] = Head(features, arrays[f"{modality}.matrix"])
+            features = Features.from_arrays(inside(arrays, f"{modality}.features."), about["encoders"], about["cnn"])
+            heads[modality] = Head(features, load_map(about["map"], inside(arrays, f"{modality}.map.")))
             banks[modality] = arrays[f"{modality}.bank"]
         return cls(heads, banks, int(config["hubness_k"]), config["facts"])

@@ -116,7 +116,7 @@ def _project(arrays: dict[str, Any], config: dict[str, Any], modality: str, vect
             x = np.sign(x) * np.sqrt(np.abs(x))
         parts.append(_unit(x - arrays[f"{lead}encoder{place}.mean"]) @ arrays[f"{lead}encoder{place}.axes"])
     joined = np.concatenate(parts, 1) / np.sqrt(len(parts)) - arrays[f"{lead}mean"]
-    return _unit(joined @ arrays[f"{lead}rotation"] @ arrays[f"{modality}.matrix"])
+    return _unit(joined @ arrays[f"{lead}rotation"] @ arrays[f"{modality}.map.matrix"])
 
 
 def _unit(x: Wide) -> Wide:

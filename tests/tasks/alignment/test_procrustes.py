@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.linalg import orthogonal_procrustes
 
-from tasks.alignment.procrustes import rotate
+from tasks.alignment.methods.procrustes import rotate
 
 
 def rotation(d: int, seed: int = 0) -> np.ndarray:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.alignment.ridge import solver
+from tasks.alignment.methods.ridge import solver
 
 N, DX, DY = 150, 7, 4
 

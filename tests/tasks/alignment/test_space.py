@@ -6,6 +6,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from tasks.alignment.features import Features
+from tasks.alignment.maps import Linear
 from tasks.alignment.space import Head, JointSpace
 
 
@@ -24,7 +25,7 @@ def space() -> JointSpace:
     for modality, vectors in embeddings(80, 1).items():
         features = Features.fit(vectors, cnn={name: name == "cnn" for name in vectors}, width=16)
         width = features.apply(vectors).shape[1]
-        heads[modality] = Head(features, generator.normal(size=(width, 8)).astype(np.float32))
+        heads[modality] = Head(features, Linear(generator.normal(size=(width, 8)).astype(np.float32)))
         banks[modality] = heads[modality].project(vectors)[:25]
     return JointSpace(heads, banks, 7, {"method": "cca", "chosen": {"rx": 0.3}, "tried": [{"rx": 0.3, "rsum": 1.5}]})
 
@@ -57,7 +58,7 @@ def test_a_projection_is_head_after_features() -> None:
     made = space()
     vectors = embeddings(10, 3)["image"]
     z = made.project("image", dict(reversed(vectors.items())))
-    raw = made.heads["image"].features.apply(vectors) @ made.heads["image"].matrix
+    raw = made.heads["image"].features.apply(vectors) @ made.arrays()["image.map.matrix"]
     np.testing.assert_allclose(z, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-6)
     assert (z.shape, z.dtype) == ((10, made.dim), np.float32)
 

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.alignment.cca import cross_moment
+from tasks.alignment.maps import Linear, padded
+from tasks.alignment.methods.search import Key, best_of
+from tasks.alignment.problem import Choice, Fold, Maps, Problem
+
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+NAMES = ("rx", "ry")
+RIDGES = (0.1, 1.0, 10.0)
+
+
+def choose(problem: Problem) -> Choice:
+    """(rx, ry) by cross-validation over groups."""
+    return best_of(problem, NAMES, _trials)
+
+
+def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
+    """A function from pairs to heads, with Cx and Cy of the problem's pairs."""
+    m = problem.whole
+    solve = solver(m.xx, m.yy, rx=choice["rx"], ry=choice["ry"])
+
+    def fit(pairs: Indices) -> Maps:
+        a, b = solve(m.xy if pairs is problem.pairs else cross_moment(problem.x, problem.y, pairs))
+        return Linear(padded(a)), Linear(padded(b))
+
+    return fit
 
 
 def solver(xx: Wide, yy: Wide, *, rx: float, ry: float) -> Callable[[Wide], tuple[Array, Array]]:
@@ -28,6 +55,14 @@ def solver(xx: Wide, yy: Wide, *, rx: float, ry: float) -> Callable[[Wide], tupl
         return a.astype(np.float32), b.astype(np.float32)
 
     return solve
+
+
+def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
+    m = fold.moments
+    for key in product(RIDGES, repeat=2):
+        if only is None or key in only:
+            a, b = solver(m.xx, m.yy, rx=key[0], ry=key[1])(m.xy)
+            yield key, fold.score((Linear(a), Linear(b)))
 
 
 def _size(head: Wide, moment: Wide) -> float:

@@ -1,0 +1,226 @@
+"""Maps from features into the joint space: what a head does after its features. NumPy alone: search needs no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.retrieval.similarity import normalise
+
+Array = npt.NDArray[np.float32]
+
+
+class Map(Protocol):
+    """Features (n, width) → joint vectors (n, dim) of any length; `arrays` is all that it is made of."""
+
+    kind: ClassVar[str]
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+
+    def apply(self, x: Array) -> Array:
+        """Features (n, width) → (n, dim)."""
+
+    def arrays(self) -> dict[str, Array]:
+        """All arrays by name, float32."""
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `arrays`."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x·A with A (width, dim)."""
+
+    kind: ClassVar[str] = "linear"
+    matrix: Array
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+        return int(self.matrix.shape[1])
+
+    def apply(self, x: Array) -> Array:
+        """Features (n, width) → (n, dim)."""
+        return np.asarray(x @ self.matrix, np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        """The matrix."""
+        return {"matrix": self.matrix}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `arrays`."""
+        return cls(arrays["matrix"])
+
+
+@dataclass(frozen=True)
+class Residual:
+    """c·L + relu(c·U + u)·D with c = x·A at unit length: a linear start, and one hidden layer beside it."""
+
+    kind: ClassVar[str] = "residual"
+    matrix: Array
+    line: Array
+    up: Array
+    bias: Array
+    down: Array
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+        return int(self.down.shape[1])
+
+    def apply(self, x: Array) -> Array:
+        """Features (n, width) → (n, dim)."""
+        c = normalise(x @ self.matrix)
+        return np.asarray(c @ self.line + np.maximum(c @ self.up + self.bias, 0) @ self.down, np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        """The matrix of the start, and both layers."""
+        names = ("matrix", "line", "up", "bias", "down")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `arrays`."""
+        return cls(**arrays)
+
+
+@dataclass(frozen=True)
+class Relative:
+    """An item as its similarities to anchors (p, width): the `k` largest, to a power; the rest is 0.
+
+    Source: Norelli et al. 2023, ASIF.
+    """
+
+    kind: ClassVar[str] = "relative"
+    anchors: Array
+    k: int
+    power: float
+
+    @property
+    def dim(self) -> int:
+        """Number of anchors."""
+        return len(self.anchors)
+
+    def apply(self, x: Array) -> Array:
+        """Features (n, width) → (n, p).
+
+        >>> Relative(np.eye(2, dtype=np.float32), 1, 2.0).apply(np.array([[3.0, 4.0]], np.float32)).round(2).tolist()
+        [[0.0, 0.6399999856948853]]
+        """
+        near = np.maximum(normalise(x) @ self.anchors.T, 0)
+        least = np.partition(near, self.dim - self.k, axis=1)[:, self.dim - self.k, None]
+        return np.asarray(np.where(near >= least, near, 0) ** self.power, np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        """The anchors, and k and the power."""
+        return {"anchors": self.anchors, "options": np.array([self.k, self.power], np.float32)}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `arrays`."""
+        k, power = arrays["options"].tolist()
+        return cls(arrays["anchors"], int(k), power)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """Σₑ g(x)ₑ · x·Aₑ with gates g = softmax(x·G + b) over `matrices` (e, width, dim): which encoder counts for an item.
+
+    Source: the mixture of experts of Miech et al. 2018, with one expert an encoder.
+    """
+
+    kind: ClassVar[str] = "gated"
+    matrices: Array
+    gates: Array
+    bias: Array
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+        return int(self.matrices.shape[2])
+
+    def apply(self, x: Array) -> Array:
+        """Features (n, width) → (n, dim)."""
+        logits = x @ self.gates + self.bias
+        weights = np.exp(logits - logits.max(1, keepdims=True))
+        weights /= weights.sum(1, keepdims=True)
+        return np.asarray(sum(weights[:, e, None] * (x @ one) for e, one in enumerate(self.matrices)), np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        """The experts and the gates."""
+        return {"matrices": self.matrices, "gates": self.gates, "bias": self.bias}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `arrays`."""
+        return cls(arrays["matrices"], arrays["gates"], arrays["bias"])
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Several maps side by side, each at length √share: the dot product is the weighted sum of their cosines."""
+
+    kind: ClassVar[str] = "stack"
+    parts: tuple[Map, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def dim(self) -> int:
+        """Sum of the parts' widths."""
+        return sum(one.dim for one in self.parts)
+
+    def apply(self, x: Array) -> Array:
+        """Features (n, width) → (n, dim)."""
+        sides = [np.sqrt(share) * normalise(one.apply(x)) for one, share in zip(self.parts, self.shares, strict=True)]
+        return np.asarray(np.concatenate(sides, 1), np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        """Those of the parts, led by place and kind."""
+        out = {"shares": np.array(self.shares, np.float32)}
+        for place, one in enumerate(self.parts):
+            out |= {f"{place}.{one.kind}.{name}": value for name, value in one.arrays().items()}
+        return out
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `arrays`."""
+        shares = tuple(arrays["shares"].tolist())
+        parts = []
+        for place in range(len(shares)):
+            own = {name: one for name, one in arrays.items() if name.startswith(f"{place}.")}
+            kind = next(iter(own)).split(".")[1]
+            parts.append(load_map(kind, inside(own, f"{place}.{kind}.")))
+        return cls(tuple(parts), shares)
+
+
+KINDS: Sequence[type[Map]] = (Linear, Residual, Relative, Gated, Stack)
+
+
+def load_map(kind: str, arrays: Mapping[str, Array]) -> Map:
+    """A map by its kind. Raises `ValueError` for a kind that is not known."""
+    found = next((one for one in KINDS if one.kind == kind), None)
+    if found is None:
+        raise ValueError(f"a head of the kind {kind!r} is not known; known: {', '.join(one.kind for one in KINDS)}")
+    return found.load(arrays)
+
+
+def inside(arrays: Mapping[str, Array], lead: str) -> dict[str, Array]:
+    """The arrays whose names begin with `lead`, without it."""
+    return {name.removeprefix(lead): one for name, one in arrays.items() if name.startswith(lead)}
+
+
+def padded(matrix: Array, multiple: int = 8) -> Array:
+    """A matrix (d, w) with columns of zeros up to a multiple in width: no cosine changes, and every index takes it.
+
+    >>> padded(np.ones((2, 3), np.float32)).shape
+    (2, 8)
+    """
+    return np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % multiple)))

@@ -1,0 +1,37 @@
+"""The methods by name. Each chooses its values by folds over groups, then makes heads from pairs.
+
+To add one: a file with `choose(problem) -> Choice` and `prepare(problem, choice) -> (pairs -> maps)`, and its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.alignment.methods import asif, auto, cca, heads, procrustes, ridge
+from tasks.alignment.problem import Choice, Maps, Problem
+
+METHODS: dict[str, ModuleType] = {"cca": cca, "ridge": ridge, "procrustes": procrustes, "asif": asif, "heads": heads}
+AUTO = "auto"
+NAMES = (*METHODS, AUTO)
+
+
+def choose(problem: Problem) -> Choice:
+    """Values for the plan's method; for `auto` the method is one of them. Raises `ValueError` for an unknown name."""
+    if problem.plan.method not in NAMES:
+        raise ValueError(f"there is no method {problem.plan.method!r}; known: {', '.join(NAMES)}")
+    if problem.plan.method == AUTO:
+        order = ("cca", "heads", "ridge", "procrustes", "asif")
+        return auto.choose_among({name: METHODS[name] for name in order}, problem)
+    found: Choice = METHODS[problem.plan.method].choose(problem)
+    return found
+
+
+def prepare(problem: Problem, choice: Choice) -> Callable[[npt.NDArray[np.int64]], Maps]:
+    """A function from pairs of the problem's items to heads."""
+    method = choice.values.get("method", problem.plan.method)
+    made: Callable[[npt.NDArray[np.int64]], Maps] = METHODS[method].prepare(problem, choice)
+    return made

@@ -1,0 +1,52 @@
+"""ASIF: an item is its similarities to the training pairs, so that both modalities speak of the same anchors.
+
+Nothing is trained. Source: Norelli et al. 2023, ASIF: coupled data turns unimodal models to multimodal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.alignment.maps import Relative
+from tasks.alignment.methods.search import Key, best_of
+from tasks.alignment.problem import Choice, Fold, Maps, Problem
+from tasks.retrieval.similarity import normalise
+
+Indices = npt.NDArray[np.int64]
+
+NAMES = ("k", "power")
+NEAREST = (50, 100, 200, 400, 800)
+POWERS = (1.0, 2.0, 4.0, 8.0)
+ANCHORS = 2_048
+"""Most anchors: they are the width of the joint space."""
+
+
+def choose(problem: Problem) -> Choice:
+    """(k, power) by cross-validation over groups."""
+    return best_of(problem, NAMES, _trials)
+
+
+def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
+    """A function from pairs to heads."""
+    return lambda pairs: _maps(problem, pairs, int(choice["k"]), choice["power"])
+
+
+def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
+    for key in product(NEAREST, POWERS):
+        if only is None or key in only:
+            yield key, fold.score(_maps(fold.problem, fold.train, int(key[0]), key[1]))
+
+
+def _maps(problem: Problem, pairs: Indices, k: int, power: float) -> Maps:
+    """Anchors are pairs, one a left item where that is enough, spread evenly; their number is a multiple of 8."""
+    first = pairs[np.unique(pairs[:, 0], return_index=True)[1]]
+    some = first if len(first) >= min(ANCHORS, 8) else pairs
+    count = min(ANCHORS, len(some))
+    count -= count % 8 if count >= 8 else 0
+    chosen = some[np.linspace(0, len(some) - 1, count).round().astype(np.int64)]
+    x, y = normalise(problem.x[chosen[:, 0]]), normalise(problem.y[chosen[:, 1]])
+    return Relative(x, min(k, count), power), Relative(y, min(k, count), power)
