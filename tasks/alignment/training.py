@@ -6,6 +6,7 @@ Source of the mix-up: Vouitsis et al. 2024 (FuseMix); of the schedule: Smith and
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import log
 
 import numpy as np
@@ -27,10 +28,10 @@ def train(problem: Problem, pairs: Indices, start: tuple[Array, Array] | None, s
 
     `start` are the matrices (width, dim) of a closed form; without it the heads begin at random. Each batch holds one
     pair of each of its left items, drawn anew each time: other pairs of the same item would be false negatives.
-    Deterministic under the plan's seed and number of threads.
+    Deterministic under the plan's seed: it computes on one thread, which at these sizes loses little.
     """
     plan, how = problem.plan, problem.plan.heads
-    with torch.random.fork_rng(devices=[]):
+    with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         sides = [_side(problem, side, start, how.shape, how.dropout) for side in (0, 1)]
         loss, scale, bias = LOSSES[how.loss]
@@ -64,6 +65,16 @@ def _batches(
         place += batch
         chosen = sorted_pairs[first[some] + (draw.random(len(some)) * count[some]).astype(np.int64)]
         yield torch.from_numpy(chosen[:, 0]), torch.from_numpy(chosen[:, 1]), float(draw.beta(1, 1)) if mixup else None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Side(nn.Module):

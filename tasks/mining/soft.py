@@ -1,0 +1,46 @@
+"""Soft pseudo-pairs: an unpaired item and the barycentre of what lies near it in the other modality."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.retrieval.hubness import csls, hubness_terms
+from tasks.retrieval.knn import CELLS, blocks, top_k
+
+Array = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+
+def soft_neighbours(
+    queries: Array, gallery: Array, *, k: int = 10, temperature: float = 0.05, hubness_k: int = 10, cells: int = CELLS
+) -> tuple[Indices, Array]:
+    """Rows of `gallery` (m, dim) nearest to each of `queries` (n, dim) under CSLS, and their softmax weights: (n, k).
+
+    Unit vectors in a joint space. `cells` bounds the scores that are held at once.
+    """
+    terms = (
+        hubness_terms(queries, gallery, hubness_k, cells=cells),
+        hubness_terms(gallery, queries, hubness_k, cells=cells),
+    )
+    k = min(k, len(gallery))
+    near, weight = np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
+    for part in blocks(len(queries), len(gallery), cells):
+        near[part], scores = top_k(csls(queries[part] @ gallery.T, terms[0][part], terms[1]), k)
+        likely = np.exp((scores - scores[:, :1]) / temperature)
+        weight[part] = likely / likely.sum(1, keepdims=True)
+    return near, weight
+
+
+def barycentres(queries: Array, gallery: Array, features: Array) -> Array:
+    """Weighted means of the `features` (m, w) of each query's neighbours in `gallery` (m, dim): (n, w).
+
+    >>> x = np.eye(2, dtype=np.float32)
+    >>> barycentres(x, x, np.array([[1.0], [2.0]], np.float32)).round(2).ravel().tolist()
+    [1.0, 2.0]
+    """
+    near, weight = soft_neighbours(queries, gallery)
+    out = np.zeros((len(queries), features.shape[1]), np.float32)
+    for place in range(near.shape[1]):
+        out += weight[:, place, None] * features[near[:, place]]
+    return out
