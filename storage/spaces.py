@@ -21,6 +21,9 @@ from storage.folders import fresh_folder, replace_folder
 from storage.maintenance import tag
 from storage.tables import Store
 
+CALIBRATION = "calibration.json"
+"""What the scores of a space mean, beside its heads; not there before it was assessed."""
+
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -83,6 +86,16 @@ def load_lineage(folder: Path) -> dict[str, npt.NDArray[Any]]:
         return load_file(str(path)) if path.is_file() else {}
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{path} cannot be read ({error})", "fit the space again with align") from error
+
+
+def load_calibration(folder: Path) -> dict[str, Any]:
+    """What the scores of a space mean, by direction; {} before they were measured. Raises `StorageError`."""
+    path = folder / CALIBRATION
+    try:
+        kept: dict[str, Any] = read_json(path)["directions"] if path.is_file() else {}
+        return kept
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StorageError(f"{path} cannot be read ({error})", "measure the space again with evaluate") from error
 
 
 def write_json(path: Path, value: Any) -> None:
