@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.metrics.bootstrap import group_weights
+from tasks.metrics.calibration import (
+    LEVELS,
+    Calibration,
+    Candidates,
+    calibration_error,
+    curve,
+    fit,
+    halves,
+    logistic,
+    margins,
+    quality,
+    quantile_bins,
+    reliability,
+)
+
+
+def planted(n: int, k: int, seed: int) -> Candidates:
+    """Queries with k answers of scores in 0 … 1, each right with the chance 0.1 + 0.8·score², which no logistic is."""
+    generator = np.random.default_rng(seed)
+    scores = -np.sort(-generator.random((n, k)), axis=1)
+    right = generator.random((n, k)) < 0.1 + 0.8 * scores**2
+    return Candidates(scores, scores, right, np.arange(n))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + e^-x)."""
+    return 1 / (1 + np.exp(-x))
+
+
+def test_a_known_probability_is_recovered() -> None:
+    """The curve lies within four binomial errors of a bin, 400 hits, of the true probability, from end to end."""
+    found = fit(planted(20_000, 1, 0), np.zeros(1))
+    scores = np.linspace(0.01, 0.99, 99)[:, None]
+    true = 0.1 + 0.8 * scores**2
+    assert (np.abs(found.probability(scores) - true) < 4 * np.sqrt(true * (1 - true) / 400)).all()
+
+
+def test_what_is_new_is_told_rightly() -> None:
+    """On queries it was not fitted on, hits of a given probability are right so often, within the binomial's error."""
+    found = fit(planted(2_000, 10, 1), np.zeros(1))
+    new = planted(20_000, 10, 2)
+    for row in reliability(found.probability(new.scores).ravel(), new.right.ravel()):
+        spread = math.sqrt(row["right"] * (1 - row["right"]) * (1 / row["hits"] + 1 / 2_000))  # a tenth of either
+        assert abs(row["probability"] - row["right"]) < 4 * spread
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=30), st.integers(0, 1))
+def test_a_better_hit_is_no_less_likely(scores: list[float], seed: int) -> None:
+    """Among the hits of one query the probability never rises as the score falls; it is never 0 and never 1."""
+    ordered = np.array(sorted(scores, reverse=True))
+    told = FITTED[seed].probability(ordered[None])[0]
+    assert (np.diff(told) <= 1e-12).all()
+    assert (told > 0).all()
+    assert (told < 1).all()
+
+
+FITTED = [fit(planted(200, 10, 3), np.zeros(1)), fit(planted(50, 3, 4), np.zeros(1))]
+
+
+@given(st.lists(st.lists(st.floats(-3, 3), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_a_margin_is_to_the_best_other(rows: list[list[float]]) -> None:
+    """The margin of each answer is its score less the largest of the others, by a plain loop."""
+    for row, found in zip(rows, margins(np.array(rows)), strict=True):
+        for place, score in enumerate(row):
+            assert found[place] == score - max(row[:place] + row[place + 1 :])
+    assert margins(np.array([[1.0], [2.0]])).tolist() == [[0], [0]]
+
+
+def test_the_logistic_is_that_of_scikit_learn() -> None:
+    """Weights and bias are those of scikit-learn on standardised features; one that would be negative is left out."""
+    from sklearn.linear_model import LogisticRegression
+
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(800, 2)) * [0.1, 3] + [1, -2]
+    for second in (0.5, -0.5):
+        right = generator.random(800) < sigmoid(20 * (x[:, 0] - 1) + second * (x[:, 1] + 2))
+        used = [0, 1] if second > 0 else [0]
+        z = (x - x.mean(0)) / x.std(0)
+        other = LogisticRegression(C=1.0, tol=1e-10, max_iter=1_000).fit(z[:, used], right)
+        weights, bias = logistic(x, right)
+        expected = np.zeros(2)
+        expected[used] = other.coef_[0] / x.std(0)[used]
+        assert weights == pytest.approx(expected, rel=1e-4)
+        assert bias == pytest.approx(other.intercept_[0] - expected @ x.mean(0), rel=1e-4)
+
+
+def test_separable_hits_have_a_finite_curve() -> None:
+    """Where every right hit lies above every wrong one the weights are finite and the ends short of 0 and 1."""
+    scores = np.linspace(0, 1, 100)[:, None]
+    found = fit(Candidates(scores, scores, scores > 0.5, np.arange(100)), np.zeros(1))
+    assert np.isfinite(found.weights).all()
+    assert 0 < found.values.min() < 0.05
+    assert 0.95 < found.values.max() < 1
+
+
+def test_the_curve_is_isotonic_regression() -> None:
+    """Over bins of twenty the curve is scikit-learn's isotonic regression of their shares, two prior hits in each."""
+    from sklearn.isotonic import IsotonicRegression
+
+    generator = np.random.default_rng(6)
+    x = np.sort(generator.normal(size=400))
+    right = generator.random(400) < sigmoid(x)
+    knots, values = curve(x, right, 0.3)
+    assert knots == pytest.approx(x.reshape(20, 20).mean(1))
+    shares = (right.reshape(20, 20).sum(1) + 2 * sigmoid(knots + 0.3)) / 22
+    assert values == pytest.approx(IsotonicRegression().fit(knots, shares).predict(knots))
+
+
+def test_few_hits_are_not_calibrated() -> None:
+    """Fewer than twenty groups, ten right hits or ten wrong ones, or no right first hit, are refused."""
+    whole = planted(100, 3, 7)
+    fit(whole, np.zeros(1))
+    wrong = {
+        "groups": Candidates(whole.scores, whole.cosines, whole.right, whole.groups % 19),
+        "right": Candidates(whole.scores, whole.cosines, np.cumsum(whole.right).reshape(-1, 3) == 0, whole.groups),
+        "wrong": Candidates(whole.scores, whole.cosines, np.ones_like(whole.right), whole.groups),
+        "first": Candidates(whole.scores, whole.cosines, whole.right & [False, True, True], whole.groups),
+    }
+    for found in wrong.values():
+        with pytest.raises(ValueError, match="too few"):
+            fit(found, np.zeros(1))
+
+
+def test_percentiles_are_of_random_pairs() -> None:
+    """A percentile is the percentage of random pairs below the score; beyond all of them it is 0 or 100."""
+    random = np.random.default_rng(8).normal(size=100_000)
+    found = fit(planted(100, 3, 9), random)
+    for score in (-1.0, 0.0, 2.0, 3.0):
+        assert found.percentile(np.array(score)) == pytest.approx(100 * (random < score).mean(), abs=0.05)
+    assert found.percentile(np.array([-9.0, 9.0])).tolist() == [0, 100]
+    assert list(LEVELS) == sorted(set(LEVELS))
+
+
+def test_what_is_kept_tells_the_same() -> None:
+    """Written as JSON and read again a calibration gives the same figures to the last bit."""
+    found = fit(planted(300, 10, 10), np.random.default_rng(0).random(1_000))
+    again = Calibration.from_json(json.loads(json.dumps(found.to_json())))
+    scores = planted(50, 10, 11).scores
+    assert np.array_equal(found.probability(scores), again.probability(scores))
+    assert np.array_equal(found.percentile(scores), again.percentile(scores))
+    assert [found.alike(one) for one in scores] == [again.alike(one) for one in scores]
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=40), st.integers(0, 5))
+def test_halves_never_cut_a_group(names: list[int], seed: int) -> None:
+    """One half holds half of the groups, rounded down, whole; one seed gives one half."""
+    groups = np.array(names)
+    half = halves(groups, seed)
+    inside, outside = set(groups[half].tolist()), set(groups[~half].tolist())
+    assert not inside & outside
+    assert len(inside) == len(set(names)) // 2
+    assert np.array_equal(half, halves(groups, seed))
+
+
+def test_the_error_is_counted_by_hand() -> None:
+    """Ten bins of two hits: the error is the mean of the bins' distances; the table has their counts and shares."""
+    p = np.arange(20) / 20
+    right = np.arange(20) % 2 == 0
+    bins = [(p[n : n + 2].mean(), 0.5) for n in range(0, 20, 2)]
+    assert calibration_error(p, right) == pytest.approx(np.mean([abs(mean - share) for mean, share in bins]))
+    rows = reliability(p, right)
+    assert [(row["hits"], row["probability"], row["right"]) for row in rows] == [
+        (2, pytest.approx(a), b) for a, b in bins
+    ]
+
+
+def test_equal_probabilities_are_one_bin() -> None:
+    """Hits of one probability never lie in two bins."""
+    p = np.repeat([0.1, 0.2, 0.9], [50, 3, 7])
+    numbers = quantile_bins(p)
+    assert all(len(set(numbers[p == one])) == 1 for one in (0.1, 0.2, 0.9))
+
+
+def test_too_sure_is_seen() -> None:
+    """Probabilities that are 0.2 too high have an error of 0.2, true ones one near 0, each inside its own interval."""
+    generator = np.random.default_rng(12)
+    true = generator.uniform(0.1, 0.7, 4_000)
+    right = generator.random(4_000) < true
+    groups = np.arange(4_000) // 2
+    weights = group_weights(2_000, 200, 0)
+    sure = quality(true + 0.2, right, groups, weights, 0.95)
+    assert sure["ece"]["value"] == pytest.approx(0.2, abs=4 * 0.5 / math.sqrt(4_000))
+    low, high = sure["ece"]["interval"]
+    assert low < 0.2 < high
+    calm = quality(true, right, groups, weights, 0.95)
+    assert calm["ece"]["value"] < 0.03  # ten bins of 400: each misses by .025 · √(2/π) on average
+    assert calm["ece"]["interval"][1] < sure["ece"]["interval"][0]
+    assert calm["brier"]["value"] == pytest.approx(np.mean([(a - b) ** 2 for a, b in zip(true, right, strict=True)]))
+    assert calm["brier"]["value"] < sure["brier"]["value"]
