@@ -69,7 +69,7 @@ def calibrate(
 
 
 def candidates(store: Store, space: SpaceRef, way: Direction, seed: int) -> tuple[Candidates, bootstrap.Values]:
-    """The first answers of a direction's queries among all items, and the scores of random pairs.
+    """The first answers of a direction's queries among all items, and the scores of random pairs, both CSLS.
 
     As in a search: the nearest by cosine, ranked by the corrected score; at equal scores a wrong one stands first. The
     items are streamed, and searched exactly.
@@ -77,6 +77,7 @@ def candidates(store: Store, space: SpaceRef, way: Direction, seed: int) -> tupl
     generator = np.random.default_rng(seed)
     rows = np.sort(generator.permutation(len(way.relevant))[:QUERIES])
     queries, relevant = way.vectors[rows], way.relevant[rows]
+    own = way.query.hubness[way.gallery.modality][way.asked[rows]]
     each = -(-_RANDOM // max(1, store.count(space.table, _gallery(way))))
     cosines = np.empty((len(rows), 0), np.float32)
     terms, places = np.empty((len(rows), 0), np.float32), np.empty((len(rows), 0), np.int64)
@@ -87,13 +88,13 @@ def candidates(store: Store, space: SpaceRef, way: Direction, seed: int) -> tupl
         for part in blocks(len(keys), len(rows)):
             near = np.asarray(queries @ vectors[part].T, np.float32)
             drawn = generator.integers(len(rows), size=(each, near.shape[1]))
-            random.append((2 * near[drawn, np.arange(near.shape[1])] - hubness[part]).ravel())
+            random.append((2 * near[drawn, np.arange(near.shape[1])] - hubness[part] - own[drawn]).ravel())
             best, cosines = top_k(np.concatenate([cosines, near], 1), CANDIDATES)
             terms, places = (
                 np.take_along_axis(np.concatenate([old, np.broadcast_to(new[part], near.shape)], 1), best, 1)
                 for old, new in ((terms, hubness), (places, place))
             )
-    scores = 2 * cosines.astype(np.float64) - terms
+    scores = 2 * cosines.astype(np.float64) - terms - own[:, None]
     right = (places[:, :, None] == np.where(relevant < 0, -2, relevant)[:, None]).any(2)
     order = np.lexsort((right, -scores), axis=1)[:, : ambiguity.FIRST]
     found = Candidates(
@@ -108,8 +109,9 @@ def candidates(store: Store, space: SpaceRef, way: Direction, seed: int) -> tupl
 def report(
     found: Candidates, p: bootstrap.Values, open_: npt.NDArray[np.bool_], weights: Weights, confidence: float
 ) -> dict[str, Any]:
-    """Errors of the cosine read as a probability (before) and of the calibrated one (after), of all hits and of first
-    ones; the reliability table; how ambiguous and clear queries do. `p` (n, k), `open_` (n,): the query is ambiguous.
+    """How far off probabilities are: of the cosine read as one (before), and calibrated (after), of first and all hits.
+
+    And how ambiguous and clear queries do. `p` (n, k) are the calibrated ones, `open_` (n,) the queries left open.
     """
     k = p.shape[1]
     out: dict[str, Any] = {}
@@ -120,7 +122,7 @@ def report(
         out[name] = {"right": float(right.mean())} | {
             stage: calibration.quality(one.ravel(), right, groups, weights, confidence) for stage, one in stages.items()
         }
-    out["reliability"] = calibration.reliability(p.ravel(), found.right.ravel())
+        out[name]["reliability"] = calibration.reliability(stages["after"].ravel(), right)
     share = bootstrap.resampled_means(open_.astype(np.float64), found.groups, weights)
     out["ambiguity"] = {
         "share": {"value": float(open_.mean()), "interval": list(bootstrap.interval(share, confidence))},

@@ -182,9 +182,11 @@ class Searcher:
         found = {"vector": set(scored), "text": set(by_words)}
         meant: dict[str, dict[str, Any]] = {}
         alike = 0
-        if where is None and scored:  # what a score means is known of searches in all items of a modality
+        if (
+            vector is not None and scored and where is None
+        ):  # what a score means is known of searches in all items of a modality
             scores = {key: scored[key][0] for key in by_vector}
-            meant, alike = self._meaning(f"{query_modality}_to_{target}", scores)
+            meant, alike = self._meaning(query_modality, target, vector, scores)
         if alike:
             by = " by meaning" if mode == "hybrid" else ""
             notes = (*notes, f"ambiguous: the first {alike} answers{by} score alike")
@@ -200,12 +202,15 @@ class Searcher:
         ]
         return Answer(self.name, query, target, mode, hits, notes, alike)
 
-    def _meaning(self, way: str, scores: dict[str, float]) -> tuple[dict[str, dict[str, Any]], int]:
+    def _meaning(
+        self, query_modality: str, target: str, vector: Array, scores: dict[str, float]
+    ) -> tuple[dict[str, dict[str, Any]], int]:
         """Probability and percentile of each score, best first, and how many of the first answers are alike, or 0."""
-        calibration = self._calibrations.get(way)
+        calibration = self._calibrations.get(f"{query_modality}_to_{target}")
         if calibration is None:
             return {}, 0
-        values = np.array(list(scores.values()))
+        own = float(self._space.hubness(vector[None], target)[0])
+        values = np.array(list(scores.values())) - own  # CSLS
         told = zip(
             calibration.probability(values[None])[0].tolist(), calibration.percentile(values).tolist(), strict=True
         )

@@ -26,17 +26,23 @@ _TEMPERATURES = np.geomspace(0.002, 1, 64)
 
 
 def perplexity(scores: Values, temperature: float) -> Values:
-    """How many of the answers of each query are left open, 1 to k: (n,), from scores (n, k).
+    """How many of the answers of each query are left open, 1 to k: (n,), from scores (n, k), best first.
 
     >>> perplexity(np.array([[1.0, 1.0], [1.0, 0.0]]), 0.01).round(6).tolist()
     [2.0, 1.0]
     """
-    log = _log_softmax(scores, temperature)
+    log = log_shares(scores[:, :FIRST], temperature)
     return np.asarray(np.exp(-(np.exp(log) * log).sum(1)))
 
 
+def log_shares(scores: Values, temperature: float) -> Values:
+    """Log of each answer's share of the softmax over its query's first ten: (n, k) of scores (n, k), best first."""
+    logits = (scores - scores.max(1, keepdims=True)) / temperature
+    return np.asarray(logits - np.log(np.exp(logits[:, :FIRST]).sum(1, keepdims=True)))
+
+
 def fit_temperature(scores: Values, right: Flags) -> float:
-    """The temperature under which the right answers among those of each query are likeliest: scores, right (n, k).
+    """The temperature under which the right answers of each query are likeliest: scores, best first, and right (n, k).
 
     Queries without a right answer among them say nothing. Raises `ValueError` when there is no other.
     """
@@ -46,7 +52,7 @@ def fit_temperature(scores: Values, right: Flags) -> float:
     scores, right = scores[told], right[told]
 
     def loss(temperature: float) -> float:
-        log = np.where(right, _log_softmax(scores, temperature), -np.inf)
+        log = np.where(right, log_shares(scores, temperature), -np.inf)
         return -float(np.logaddexp.reduce(log, axis=1).mean())
 
     return float(min(_TEMPERATURES, key=loss))
@@ -55,9 +61,3 @@ def fit_temperature(scores: Values, right: Flags) -> float:
 def usual(perplexities: Values, first_right: Flags) -> float:
     """The perplexity that nine in ten rightly answered queries do not pass; of (n,) and whether the first is right."""
     return float(np.quantile(perplexities[first_right], USUAL))
-
-
-def _log_softmax(scores: Values, temperature: float) -> Values:
-    logits = scores / temperature
-    logits = logits - logits.max(1, keepdims=True)
-    return np.asarray(logits - np.log(np.exp(logits).sum(1, keepdims=True)))

@@ -1,9 +1,10 @@
-"""What a score means: the probability that a hit is right, and where the score lies among those of random pairs.
+"""What a score means: the probability that a hit is right, and where its score lies among those of random pairs.
 
-A hit is told by its score and its margin: how far it lies above the best other answer of its query (below it, where
-another one is first). A logistic regression joins the two into one number; the probability is a curve over it: isotonic
-regression of the share of right hits in bins of equal size, each bin weighted as if it held two more hits that do as
-the logistic says. Few hits give nearly the logistic curve, many the isotonic one, and none gives 0 or 1.
+Scores are CSLS (2·cos − r(query) − r(item)), the hubness correction that compares across queries. A hit is told by two
+numbers: its score, and the log of its share of the softmax over the first ten answers, which falls as others come near.
+A logistic regression joins them into one; the probability is a curve over it: isotonic regression of the share of right
+hits in bins, each weighted as if it held two more hits that do as the logistic says. Few hits give nearly the logistic
+curve, many the isotonic one, and none gives 0 or 1.
 Both weights are at least 0, so of two hits of one query the better never gets the lower probability.
 Sources: Platt 1999; Zadrozny and Elkan 2002 (isotonic); Guo et al. 2017 (expected calibration error).
 """
@@ -24,11 +25,13 @@ Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 BINS = 10
+"""Bins of a reliability table."""
 LEAST_GROUPS = 20
 LEAST_HITS = 10
 """Right hits, and wrong ones, without which there is nothing to fit."""
 LEVELS = (0.0, *(n / 100 for n in range(1, 100)), 0.995, 0.999, 0.9995, 0.9999, 1.0)
-_KNOTS = 50
+_BINS = (8, 50)  # of a curve
+_VARIANCE = 10.0  # summed over the hits of one of its bins, about
 _PRIOR = 2.0  # hits
 _RIDGE = 1.0
 
@@ -49,7 +52,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The curve from score and margin to probability; what is usual for a query; scores of random pairs at `LEVELS`."""
+    """The curve from hits to probabilities; what is usual for a query; scores of random pairs at `LEVELS`."""
 
     weights: tuple[float, float]
     knots: Values
@@ -59,8 +62,8 @@ class Calibration:
     random: Values
 
     def probability(self, scores: Values) -> Values:
-        """Probability that each hit is right, from the scores (n, k) of the answers of each query."""
-        joint = self.weights[0] * scores + self.weights[1] * margins(scores)
+        """Probability that each hit is right, from the scores (n, k) of each query's answers, best first."""
+        joint = self.weights[0] * scores + self.weights[1] * ambiguity.log_shares(scores, self.temperature)
         return np.interp(joint, self.knots, self.values)
 
     def percentile(self, scores: Values) -> Values:
@@ -69,7 +72,7 @@ class Calibration:
 
     def perplexity(self, scores: Values) -> Values:
         """How many answers each query leaves open, from the scores (n, k) of its answers, best first: (n,)."""
-        return ambiguity.perplexity(scores[:, : ambiguity.FIRST], self.temperature)
+        return ambiguity.perplexity(scores, self.temperature)
 
     def alike(self, scores: Values) -> int:
         """How many of the first answers of one query (k,) score alike where it is ambiguous, else 0."""
@@ -95,19 +98,6 @@ class Calibration:
         return cls((first, second), temperature=kept["temperature"], usual=kept["usual"], **arrays)
 
 
-def margins(scores: Values) -> Values:
-    """Score of each hit (n, k) less that of the best other answer of its query; 0 for one that stands alone.
-
-    >>> margins(np.array([[0.75, 0.5, 0.25]])).tolist()
-    [[0.25, -0.25, -0.5]]
-    """
-    if scores.shape[1] < 2:
-        return np.zeros_like(scores)
-    ordered = np.sort(scores, axis=1)
-    best, second = ordered[:, -1:], ordered[:, -2:-1]
-    return np.asarray(scores - np.where(scores == best, second, best))
-
-
 def fit(found: Candidates, random: Values) -> Calibration:
     """Fit a calibration on the answers of some queries; `random` are scores of random pairs, any number of them.
 
@@ -117,10 +107,10 @@ def fit(found: Candidates, random: Values) -> Calibration:
     right = found.right.ravel()
     if groups < LEAST_GROUPS or min(right.sum(), (~right).sum()) < LEAST_HITS or not found.right[:, 0].any():
         raise ValueError(f"{groups} groups of queries with {right.sum()} right hits of {len(right)} are too few")
-    features = np.stack([found.scores.ravel(), margins(found.scores).ravel()], 1)
+    temperature = ambiguity.fit_temperature(found.scores, found.right)
+    features = np.stack([found.scores.ravel(), ambiguity.log_shares(found.scores, temperature).ravel()], 1)
     weights, bias = logistic(features, right)
     knots, values = curve(features @ np.array(weights), right, bias)
-    temperature = ambiguity.fit_temperature(found.scores, found.right)
     usual = ambiguity.usual(ambiguity.perplexity(found.scores, temperature), found.right[:, 0])
     return Calibration(weights, knots, values, temperature, usual, np.quantile(random, LEVELS))
 
@@ -165,11 +155,18 @@ def _sigmoid(x: Values) -> Values:
 
 
 def curve(x: Values, right: Flags, bias: float) -> tuple[Values, Values]:
-    """Knots and values of the rising curve through the share of `right` (n,) over x (n,), towards sigmoid(x + bias)."""
+    """Knots and values of the rising curve through the share of `right` (n,) over x (n,), towards sigmoid(x + bias).
+
+    Bins hold hits of equal summed variance by the logistic, so a share is known as well at the top, where hits are few.
+    """
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(x, kind="stable")
-    bins = np.array_split(order, min(_KNOTS, max(1, len(x) // 20)))
+    chance = _sigmoid(x[order] + bias)
+    known = np.cumsum(chance * (1 - chance))
+    count = int(np.clip(known[-1] / _VARIANCE, *_BINS))
+    bins = np.split(order, np.searchsorted(known, known[-1] / count * np.arange(1, count)))
+    bins = [one for one in bins if len(one)]
     knots = np.array([x[one].mean() for one in bins])
     counts = np.array([len(one) for one in bins], np.float64)
     sums = np.array([right[one].sum() for one in bins], np.float64)

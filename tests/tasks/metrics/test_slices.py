@@ -88,7 +88,7 @@ def test_a_planted_gap_is_flagged() -> None:
 
 @pytest.mark.parametrize(("rate", "size"), [(0.05, 1), (0.5, 1), (0.2, 5)])
 def test_chance_is_seldom_flagged(rate: float, size: int) -> None:
-    """Where no slice differs, a family of 17 slices, some of 20 groups only, has a false flag in 5 of 100 draws at most.
+    """Where no slice differs, a family of 17 slices, some of 20 groups only, has a false flag in 5 of 100 draws.
 
     Over 100 draws the binomial's 99% bound is 11. A group's `size` queries hit alike in half of the cases.
     """
