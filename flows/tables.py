@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tasks.refs import Decision, Ingested, Updated, UpdatePlan, Upkeep
     from tasks.search import Answer
 
-_SHOWN = ("hit_rate@1", "hit_rate@5", "hit_rate@10", "MRR", "nDCG@10", "mAP@R", "median_rank")
+_SHOWN = ("hit_rate@1", "hit_rate@5", "hit_rate@10", "MRR", "nDCG@10", "mAP@R", "R-precision", "median_rank")
+_SEVERAL = ("mAP@R", "R-precision")  # with one right answer a query both are hit_rate@1
 _MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]", "weak": "[red]weak[/]"}
 _WEAKEST = 5  # slices shown in any case
 
@@ -51,10 +52,11 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if name in ("direction", "metric") else "right")
     last = ""
     for row in score_rows(metrics):
-        if row["metric"] not in _SHOWN:
-            continue
         report = metrics["directions"][row["direction"].replace("→", "_to_")]
-        label = f"{row['direction']} ({report['queries']:,} in {report['gallery']:,})"
+        if row["metric"] not in _SHOWN or (row["metric"] in _SEVERAL and report["relevant"] == 1):
+            continue
+        of = "" if report["relevant"] == 1 else f", {report['relevant']:.1f} right"
+        label = f"{row['direction']} ({report['queries']:,} in {report['gallery']:,}{of})"
         if last not in ("", label):
             table.add_section()
         interval = "" if row["low"] is None else f"{row['low']:.3f} – {row['high']:.3f}"

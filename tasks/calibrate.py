@@ -14,7 +14,7 @@ from storage.tables import Store, matrix
 from tasks.align import place_of
 from tasks.heldout import Direction, both_ways
 from tasks.metrics import ambiguity, bootstrap, calibration
-from tasks.metrics.calibration import Calibration, Candidates
+from tasks.metrics.calibration import Candidates
 from tasks.metrics.retrieval import CUTS
 from tasks.refs import Aligned, SpaceRef
 from tasks.retrieval.knn import blocks, top_k
@@ -53,12 +53,10 @@ def calibrate(
         try:
             if others is not None:
                 whole = calibration.fit(*candidates(store, aligned.space, others[number], params.seed))
-                told = _told([whole], [np.ones(len(found.groups), np.bool_)], found)
+                told = whole.tell(found)
             else:
                 whole = calibration.fit(found, random)
-                half = calibration.halves(found.groups, params.seed)
-                parts = [half, ~half]
-                told = _told([calibration.fit(found.take(~part), random) for part in parts], parts, found)
+                told = calibration.cross_fitted(found, random, params.seed)
         except ValueError as error:
             figures[way.name] = about | {"fitted_on": None, "reason": str(error)}
             continue
@@ -130,17 +128,6 @@ def report(
         "clear": _hit_rates(found.take(~open_), weights, confidence),
     }
     return out
-
-
-def _told(
-    fitted: list[Calibration], parts: list[npt.NDArray[np.bool_]], found: Candidates
-) -> tuple[bootstrap.Values, npt.NDArray[np.bool_]]:
-    """Probability of each hit (n, k) and whether each query is ambiguous (n,), each part by what is fitted for it."""
-    p, open_ = np.empty(found.scores.shape), np.empty(len(found.groups), np.bool_)
-    for one, part in zip(fitted, parts, strict=True):
-        p[part] = one.probability(found.scores[part])
-        open_[part] = one.perplexity(found.scores[part]) > one.usual
-    return p, open_
 
 
 def _hit_rates(found: Candidates, weights: Weights, confidence: float) -> dict[str, Any]:

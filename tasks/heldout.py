@@ -90,6 +90,7 @@ class Direction:
         out["queries"], out["gallery"] = len(self.relevant), len(self.gallery.keys)
         out["raw"] = metrics.summary(self.raw)
         counts = (self.relevant >= 0).sum(1)
+        out["relevant"] = float(counts.mean())
         out["chance"] = {}
         for k in metrics.CUTS:
             mean, low, high = metrics.chance_interval(k, len(self.gallery.keys), counts, CHANCE_CONFIDENCE)

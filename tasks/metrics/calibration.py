@@ -79,6 +79,10 @@ class Calibration:
         left_open = float(self.perplexity(scores[None])[0])
         return max(round(left_open), 2) if left_open > self.usual else 0
 
+    def tell(self, found: Candidates) -> tuple[Values, Flags]:
+        """Probability of each hit (n, k), and whether each query is ambiguous (n,)."""
+        return self.probability(found.scores), self.perplexity(found.scores) > self.usual
+
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
         return {
@@ -113,6 +117,15 @@ def fit(found: Candidates, random: Values) -> Calibration:
     knots, values = curve(features @ np.array(weights), right, bias)
     usual = ambiguity.usual(ambiguity.perplexity(found.scores, temperature), found.right[:, 0])
     return Calibration(weights, knots, values, temperature, usual, np.quantile(random, LEVELS))
+
+
+def cross_fitted(found: Candidates, random: Values, seed: int) -> tuple[Values, Flags]:
+    """As `Calibration.tell`, each random half of the groups by what is fitted on the other half, never on itself."""
+    p, open_ = np.empty(found.scores.shape), np.empty(len(found.groups), np.bool_)
+    half = halves(found.groups, seed)
+    for part in (half, ~half):
+        p[part], open_[part] = fit(found.take(~part), random).tell(found.take(part))
+    return p, open_
 
 
 def logistic(features: Values, right: Flags) -> tuple[tuple[float, float], float]:

@@ -14,6 +14,7 @@ from tasks.metrics.calibration import (
     Calibration,
     Candidates,
     calibration_error,
+    cross_fitted,
     curve,
     fit,
     halves,
@@ -96,7 +97,7 @@ def test_separable_hits_have_a_finite_curve() -> None:
 
 
 def test_the_curve_is_isotonic_regression() -> None:
-    """The curve is scikit-learn's isotonic regression of the shares of bins of equal variance, two prior hits in each."""
+    """The curve is scikit-learn's isotonic regression over bins of equal variance, two prior hits in each."""
     from sklearn.isotonic import IsotonicRegression
 
     generator = np.random.default_rng(6)
@@ -162,6 +163,17 @@ def test_halves_never_cut_a_group(names: list[int], seed: int) -> None:
     assert not inside & outside
     assert len(inside) == len(set(names)) // 2
     assert np.array_equal(half, halves(groups, seed))
+
+
+def test_nothing_is_told_by_its_own_answers() -> None:
+    """Whatever is right in one half of the groups, that half is told the same; the other half is not."""
+    found, random = planted(200, 5, 13), np.zeros(1)
+    half = halves(found.groups, 0)
+    other = Candidates(found.scores, found.cosines, found.right ^ (half[:, None] & (found.scores < 0.5)), found.groups)
+    (p, open_), (again, open_again) = (cross_fitted(one, random, 0) for one in (found, other))
+    assert np.array_equal(p[half], again[half])
+    assert np.array_equal(open_[half], open_again[half])
+    assert not np.array_equal(p[~half], again[~half])
 
 
 def test_the_error_is_counted_by_hand() -> None:
