@@ -89,11 +89,14 @@ def load_lineage(folder: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def load_calibration(folder: Path) -> dict[str, Any]:
-    """What the scores of a space mean, by direction; {} before they were measured. Raises `StorageError`."""
+    """What the scores of a space mean, by direction; {} before they were measured, or by a newer program.
+
+    Raises `StorageError` when it is damaged.
+    """
     path = folder / CALIBRATION
     try:
-        kept: dict[str, Any] = read_json(path)["directions"] if path.is_file() else {}
-        return kept
+        kept: dict[str, Any] = read_json(path) if path.is_file() else {"schema": 1, "directions": {}}
+        return dict(kept["directions"]) if kept["schema"] == 1 else {}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise StorageError(f"{path} cannot be read ({error})", "measure the space again with evaluate") from error
 

@@ -5,7 +5,8 @@ numbers: its score, and the log of its share of the softmax over the first ten a
 A logistic regression joins them into one; the probability is a curve over it: isotonic regression of the share of right
 hits in bins, each weighted as if it held two more hits that do as the logistic says. Few hits give nearly the logistic
 curve, many the isotonic one, and none gives 0 or 1.
-Both weights are at least 0, so of two hits of one query the better never gets the lower probability.
+First hits have a curve of their own, for being first says something that a score does not. No weight is below 0 and no
+other hit is given more than the first: of two hits of one query the better never gets the lower probability.
 Sources: Platt 1999; Zadrozny and Elkan 2002 (isotonic); Guo et al. 2017 (expected calibration error).
 """
 
@@ -27,10 +28,10 @@ Flags = npt.NDArray[np.bool_]
 BINS = 10
 """Bins of a reliability table."""
 LEAST_GROUPS = 20
-LEAST_HITS = 10
-"""Right hits, and wrong ones, without which there is nothing to fit."""
+LEAST_RIGHT = 5
+"""Queries whose first hit is right: with fewer, or fewer groups, nothing is fitted."""
 LEVELS = (0.0, *(n / 100 for n in range(1, 100)), 0.995, 0.999, 0.9995, 0.9999, 1.0)
-_BINS = (8, 50)  # of a curve
+_BINS = (4, 50)  # of a curve
 _VARIANCE = 10.0  # summed over the hits of one of its bins, about
 _PRIOR = 2.0  # hits
 _RIDGE = 1.0
@@ -51,20 +52,43 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """The curve from hits to probabilities; what is usual for a query; scores of random pairs at `LEVELS`."""
+class Curve:
+    """Weights of the features (score, log of the share), and the probability at knots of their sum: both rise."""
 
     weights: tuple[float, float]
     knots: Values
     values: Values
+
+    def at(self, features: Values) -> Values:
+        """Probabilities (…,) of features (…, 2)."""
+        return np.asarray(np.interp(features @ np.array(self.weights), self.knots, self.values))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"weights": list(self.weights), "knots": self.knots.tolist(), "values": self.values.tolist()}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """The inverse."""
+        first, second = kept["weights"]
+        return cls((first, second), np.asarray(kept["knots"], np.float64), np.asarray(kept["values"], np.float64))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Curves of first and of other hits; what is usual for a query; scores of random pairs at `LEVELS`."""
+
+    first: Curve
+    others: Curve
     temperature: float
     usual: float
     random: Values
 
     def probability(self, scores: Values) -> Values:
         """Probability that each hit is right, from the scores (n, k) of each query's answers, best first."""
-        joint = self.weights[0] * scores + self.weights[1] * ambiguity.log_shares(scores, self.temperature)
-        return np.interp(joint, self.knots, self.values)
+        features = _features(scores, self.temperature)
+        first, others = self.first.at(features[:, :1]), self.others.at(features[:, 1:])
+        return np.concatenate([first, np.minimum(first, others)], 1)
 
     def percentile(self, scores: Values) -> Values:
         """Percentage of random pairs that score lower, of any shape."""
@@ -86,9 +110,8 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """JSON-able."""
         return {
-            "weights": list(self.weights),
-            "knots": self.knots.tolist(),
-            "values": self.values.tolist(),
+            "first": self.first.to_json(),
+            "others": self.others.to_json(),
             "temperature": self.temperature,
             "usual": self.usual,
             "random": self.random.tolist(),
@@ -97,26 +120,44 @@ class Calibration:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
         """The inverse."""
-        arrays = {name: np.asarray(kept[name], np.float64) for name in ("knots", "values", "random")}
-        first, second = kept["weights"]
-        return cls((first, second), temperature=kept["temperature"], usual=kept["usual"], **arrays)
+        first, others = (Curve.from_json(kept[name]) for name in ("first", "others"))
+        return cls(first, others, kept["temperature"], kept["usual"], np.asarray(kept["random"], np.float64))
 
 
 def fit(found: Candidates, random: Values) -> Calibration:
     """Fit a calibration on the answers of some queries; `random` are scores of random pairs, any number of them.
 
-    Raises `ValueError` when there are too few groups, or too few right or wrong hits.
+    Raises `ValueError` when there are too few groups, or too few queries whose first hit is right.
     """
-    groups = len(np.unique(found.groups))
-    right = found.right.ravel()
-    if groups < LEAST_GROUPS or min(right.sum(), (~right).sum()) < LEAST_HITS or not found.right[:, 0].any():
-        raise ValueError(f"{groups} groups of queries with {right.sum()} right hits of {len(right)} are too few")
+    groups, right = len(np.unique(found.groups)), int(found.right[:, 0].sum())
+    if groups < LEAST_GROUPS or right < LEAST_RIGHT:
+        raise ValueError(f"{groups} groups of queries, and {right} first hits that are right, are too few")
     temperature = ambiguity.fit_temperature(found.scores, found.right)
-    features = np.stack([found.scores.ravel(), ambiguity.log_shares(found.scores, temperature).ravel()], 1)
-    weights, bias = logistic(features, right)
-    knots, values = curve(features @ np.array(weights), right, bias)
+    features = _features(found.scores, temperature)
     usual = ambiguity.usual(ambiguity.perplexity(found.scores, temperature), found.right[:, 0])
-    return Calibration(weights, knots, values, temperature, usual, np.quantile(random, LEVELS))
+    return Calibration(
+        fit_curve(features[:, 0], found.right[:, 0]),
+        fit_curve(features[:, 1:].reshape(-1, 2), found.right[:, 1:].ravel()),
+        temperature,
+        usual,
+        np.quantile(random, LEVELS),
+    )
+
+
+def fit_curve(features: Values, right: Flags) -> Curve:
+    """The curve of hits of features (n, 2) and whether each is right (n,).
+
+    Where all or none are right it is Laplace's (right + 1) / (n + 2) throughout.
+    """
+    if right.all() or not right.any():
+        return Curve((0.0, 0.0), np.zeros(1), np.array([(right.sum() + 1) / (len(right) + 2)]))
+    weights, bias = logistic(features, right)
+    return Curve(weights, *rising(features @ np.array(weights), right, bias))
+
+
+def _features(scores: Values, temperature: float) -> Values:
+    """Score and log of the share of each hit: (n, k, 2)."""
+    return np.stack([np.asarray(scores, np.float64), ambiguity.log_shares(scores, temperature)], -1)
 
 
 def cross_fitted(found: Candidates, random: Values, seed: int) -> tuple[Values, Flags]:
@@ -167,7 +208,7 @@ def _sigmoid(x: Values) -> Values:
     return np.asarray(0.5 * (1 + np.tanh(x / 2)))
 
 
-def curve(x: Values, right: Flags, bias: float) -> tuple[Values, Values]:
+def rising(x: Values, right: Flags, bias: float) -> tuple[Values, Values]:
     """Knots and values of the rising curve through the share of `right` (n,) over x (n,), towards sigmoid(x + bias).
 
     Bins hold hits of equal summed variance by the logistic, so a share is known as well at the top, where hits are few.

@@ -14,7 +14,6 @@ from flows.pipeline import pipeline
 from flows.tables import show_metrics
 from storage.filters import eq
 from storage.workspace import Workspace
-from tasks import calibrate as calibrating
 from tasks.calibrate import calibrate, candidates
 from tasks.heldout import both_ways
 from tasks.metrics import bootstrap, calibration
@@ -148,9 +147,10 @@ def test_without_val_the_halves_tell_each_other(made: Made, monkeypatch: pytest.
     ways = both_ways(workspace.store, aligned.space, aligned.collections, "test")
     weights = bootstrap.group_weights(30, 100, 0)
     figures, kept = calibrate(workspace.store, aligned, ways, "test", weights, AssessParams())
-    assert {one["reason"].partition(" with")[0] for one in figures.values()} == {"15 groups of queries"}
+    assert {one["reason"].partition(",")[0] for one in figures.values()} == {"15 groups of queries"}
     assert kept["directions"] == {}
-    monkeypatch.setattr(calibrating.calibration, "LEAST_GROUPS", 10)
+    monkeypatch.setattr(calibration, "LEAST_GROUPS", 10)
+    monkeypatch.setattr(calibration, "LEAST_RIGHT", 1)
     figures, kept = calibrate(workspace.store, aligned, ways, "test", weights, AssessParams())
     for way in ways:
         assert figures[way.name]["fitted_on"] == "the other half of the groups"

@@ -17,7 +17,7 @@ from storage.filters import eq
 from storage.fulltext import reciprocal_rank_fusion
 from storage.spaces import CALIBRATION, read_json, write_json
 from storage.workspace import Workspace
-from tasks.metrics.calibration import LEVELS, Calibration
+from tasks.metrics.calibration import LEVELS, Calibration, Curve
 from tasks.search import Searcher
 from tests.flows.runs import params_for
 from tests.tiny import write_collection
@@ -88,7 +88,8 @@ def test_words_find_by_stem_and_by_characters(workspace: Workspace) -> None:
 
 def planted(usual: float) -> Calibration:
     """A calibration by which the probability is 0.1 + 0.8·x over scores from -1 to 1 mapped to x from 0 to 1."""
-    return Calibration((1.0, 0.0), np.array([-1.0, 1.0]), np.array([0.1, 0.9]), 0.1, usual, np.linspace(-2, 2, 105))
+    curve = Curve((1.0, 0.0), np.array([-1.0, 1.0]), np.array([0.1, 0.9]))
+    return Calibration(curve, curve, 0.1, usual, np.linspace(-2, 2, 105))
 
 
 @contextmanager

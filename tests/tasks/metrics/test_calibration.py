@@ -15,13 +15,13 @@ from tasks.metrics.calibration import (
     Candidates,
     calibration_error,
     cross_fitted,
-    curve,
     fit,
     halves,
     logistic,
     quality,
     quantile_bins,
     reliability,
+    rising,
 )
 
 
@@ -90,10 +90,30 @@ def test_the_logistic_is_that_of_scikit_learn() -> None:
 def test_separable_hits_have_a_finite_curve() -> None:
     """Where every right hit lies above every wrong one the weights are finite and the ends short of 0 and 1."""
     scores = np.linspace(0, 1, 100)[:, None]
-    found = fit(Candidates(scores, scores, scores > 0.5, np.arange(100)), np.zeros(1))
+    found = fit(Candidates(scores, scores, scores > 0.5, np.arange(100)), np.zeros(1)).first
     assert np.isfinite(found.weights).all()
     assert 0 < found.values.min() < 0.05
     assert 0.95 < found.values.max() < 1
+
+
+def test_hits_that_are_all_alike_have_one_probability() -> None:
+    """Of forty right first hits and no other right one: Laplace's 41 / 42 and, of eighty others, 1 / 82."""
+    scores = planted(40, 3, 14).scores
+    right = np.arange(3)[None] == np.zeros((40, 1))
+    told = fit(Candidates(scores, scores, right, np.arange(40)), np.zeros(1)).probability(scores)
+    assert told == pytest.approx(np.tile([41 / 42, 1 / 82, 1 / 82], (40, 1)))
+
+
+def test_being_first_counts() -> None:
+    """Where first hits are right half as often as their score says, they are told so, and no other hit more."""
+    generator = np.random.default_rng(15)
+    whole = planted(4_000, 5, 16)
+    right = whole.right.copy()
+    right[:, 0] &= generator.random(4_000) < 0.5
+    told = fit(Candidates(whole.scores, whole.scores, right, whole.groups), np.zeros(1)).probability(whole.scores)
+    share = right[:, 0].mean()
+    assert told[:, 0].mean() == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 4_000))
+    assert (told[:, 1:] <= told[:, :1]).all()
 
 
 def test_the_curve_is_isotonic_regression() -> None:
@@ -110,24 +130,24 @@ def test_the_curve_is_isotonic_regression() -> None:
         if sum(variance[: place + 1]) >= size * len(bins) and len(bins) < sum(variance) // 10:
             bins.append([])
         bins[-1].append(place)
-    assert len(bins) > 8
+    assert len(bins) > 4
     shares = [(right[one].sum() + 2 * sigmoid(x[one].mean() + 0.3)) / (len(one) + 2) for one in bins]
     sizes = [len(one) + 2 for one in bins]
-    knots, values = curve(x[::-1], right[::-1], 0.3)
+    knots, values = rising(x[::-1], right[::-1], 0.3)
     middles = [x[one].mean() for one in bins]
     assert knots == pytest.approx(middles)
     assert values == pytest.approx(IsotonicRegression().fit(middles, shares, sample_weight=sizes).predict(middles))
 
 
 def test_few_hits_are_not_calibrated() -> None:
-    """Fewer than twenty groups, ten right hits or ten wrong ones, or no right first hit, are refused."""
+    """Fewer than twenty groups, or fewer than five queries whose first hit is right, are refused."""
     whole = planted(100, 3, 7)
     fit(whole, np.zeros(1))
+    first = whole.right & ((np.cumsum(whole.right[:, 0]) < 5)[:, None] | [False, True, True])
+    assert first[:, 0].sum() == 4
     wrong = {
         "groups": Candidates(whole.scores, whole.cosines, whole.right, whole.groups % 19),
-        "right": Candidates(whole.scores, whole.cosines, np.cumsum(whole.right).reshape(-1, 3) == 0, whole.groups),
-        "wrong": Candidates(whole.scores, whole.cosines, np.ones_like(whole.right), whole.groups),
-        "first": Candidates(whole.scores, whole.cosines, whole.right & [False, True, True], whole.groups),
+        "first": Candidates(whole.scores, whole.cosines, first, whole.groups),
     }
     for found in wrong.values():
         with pytest.raises(ValueError, match="too few"):
