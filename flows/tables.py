@@ -149,13 +149,15 @@ def _meaning(told: dict[str, Any]) -> str:
     before, after = (told["first"][stage]["ece"] for stage in ("before", "after"))
     low, high = after["interval"]
     open_ = told["ambiguity"]
-    rates = " against ".join(
-        f"{open_[name]['hit_rate@1']['value']:.1%}" for name in ("clear", "ambiguous") if open_[name]["queries"]
+    rates = "; ".join(
+        f"{name} ones right in {open_[name]['hit_rate@1']['value']:.1%}"
+        for name in ("ambiguous", "clear")
+        if open_[name]["queries"]
     )
     return (
         f"among all {told['gallery']:,} items: a first hit is right in {told['first']['right']:.1%}, its probability "
         f"is off by {after['value']:.1%} ({low:.1%} to {high:.1%}; the cosine by {before['value']:.1%}); "
-        f"{open_['share']['value']:.0%} of the queries are ambiguous (right: {rates})"
+        f"{open_['share']['value']:.0%} of the queries are ambiguous ({rates})"
     )
 
 
