@@ -206,20 +206,25 @@ def show_answer(answer: Answer) -> None:
             "#": str(number),
             "score": f"{hit.score:.3f}",
             "cosine": "" if hit.similarity is None else f"{hit.similarity:.3f}",
-            "right": "" if hit.probability is None else f"{hit.probability:.0%}",
-            "percentile": "" if hit.percentile is None else f"{hit.percentile:.1f}",
+            "exact": "" if hit.probability is None else f"{hit.probability:.0%}",
+            "percentile": "" if hit.percentile is None else f"{hit.percentile:.2f}",
             "item": " ".join(part for part in (str(hit.attributes.get("emoji", "")), hit.uri or hit.modality) if part),
             "words": hit.text[:80],
         }
         for number, hit in enumerate(answer.hits, 1)
     ]
     table = Table()
-    shown = [name for name in rows[0] if name not in ("right", "percentile") or any(row[name] for row in rows)]
+    shown = [name for name in rows[0] if name not in ("exact", "percentile") or any(row[name] for row in rows)]
     for name in shown:
         table.add_column(name, justify="left" if name in ("item", "words") else "right", overflow="fold")
     for row in rows:
         table.add_row(*(row[name] for name in shown))
     console.print(table)
+    if "exact" in shown:
+        console.print(
+            "exact: how likely it is the very item meant, not just one that fits; "
+            "percentile: random pairs that score lower"
+        )
 
 
 def show_status(facts: dict[str, Any]) -> None:

@@ -172,8 +172,8 @@ def cross_fitted(found: Candidates, random: Values, seed: int) -> tuple[Values, 
 def logistic(features: Values, right: Flags) -> tuple[tuple[float, float], float]:
     """Weights, both at least 0, and bias of a logistic regression of `right` (n,) on two features (n, 2).
 
-    A weight that would be below 0 is 0, and the rest is fitted without it. A slight ridge on
-    the standardised features keeps separable data finite.
+    A weight that would be below 0 is 0, and the rest is fitted without it. A slight ridge on the standardised features
+    keeps separable data finite.
     """
     mean, spread = features.mean(0), np.maximum(features.std(0), 1e-12)
     x = np.concatenate([(features - mean) / spread, np.ones((len(features), 1))], 1)

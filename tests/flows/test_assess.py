@@ -202,6 +202,7 @@ def test_weakness_and_meaning_are_shown(made: Made, capsys: pytest.CaptureFixtur
         cli.main(["search", "--file", picture, "-k", "3", *where])
     shown = capsys.readouterr().out
     assert "%" in shown
+    assert "exact: how likely" in shown
     assert "percentile" in shown
     with pytest.raises(SystemExit, match="0"):
         cli.main(["search", "--file", picture, "-k", "3", "--json", *where])
