@@ -128,6 +128,13 @@ class AssessParams(Params):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
     controls: int = Field(10, ge=1, le=100, description="Refits on shuffled pairs; their mean must fall to chance.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap and of the shuffles.")
+    slices: tuple[str, ...] = Field(
+        (), description="Attributes of the queries to slice by; none named: all with 2 to 20 values."
+    )
+    slice_groups: int = Field(20, ge=2, description="Groups in a slice, and in the rest, below which none is judged.")
+    slice_gap: float = Field(
+        5.0, ge=0, le=100, description="Least gap that is flagged, in points of the mean of hit_rate@1/5/10."
+    )
 
 
 class GateParams(Params):

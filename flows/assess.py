@@ -13,9 +13,9 @@ from config.params import AssessParams
 from flows.context import at_work, cached, in_force
 from flows.gallery import gallery_artifact
 from flows.live import tag_run
-from flows.summaries import score_artifacts
+from flows.summaries import score_artifacts, slices_artifact
 from storage.promotions import manifest_of
-from storage.spaces import read_json
+from storage.spaces import CALIBRATION, read_json
 from storage.tables import Store
 from tasks.refs import Aligned, ScoreRef
 from tasks.score import evaluate_space
@@ -24,7 +24,7 @@ from tasks.score import evaluate_space
 def _stands(score: ScoreRef) -> bool:
     """Whether metrics.json still holds these figures: another split may have been measured since."""
     path = Path(score.path)
-    return path.is_file() and read_json(path) == score.metrics
+    return path.with_name(CALIBRATION).is_file() and path.is_file() and read_json(path) == score.metrics
 
 
 @flow(name="assess", flow_run_name="assess {aligned.space.name}", persist_result=False)
@@ -34,6 +34,7 @@ def assess(params: AssessParams, aligned: Aligned, refresh_cache: bool = False) 
         before = _before(workspace.store, aligned.space.name)
         score: ScoreRef = cached(evaluate_space, workspace, aligned, params, valid=_stands, refresh=refresh_cache)
         get_run_logger().info(score_artifacts(score, before))
+        slices_artifact(score)
         gallery_artifact(workspace, aligned, score.split)
         return score
 

@@ -96,6 +96,39 @@ def score_artifacts(score: ScoreRef, before: dict[str, Any] | None = None) -> st
     return headline
 
 
+def slices_artifact(score: ScoreRef) -> None:
+    """A table artifact: every slice and direction, the weakest first, and what is flagged."""
+    name, rows = score.metrics["name"], slice_rows(score.metrics)
+    flagged = [f"{row['slice']} ({row['direction']})" for row in rows if row["verdict"] == "weak"]
+    create_table_artifact(
+        rows or [{"slice": "no attribute has a few values"}],
+        key=key_of("slices", name),
+        description=f"{name}: weak in {', '.join(flagged)}" if flagged else f"{name}: no slice is surely weaker",
+    )
+
+
+def slice_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a slice and direction: how it does, how far from the rest, and what is said of that."""
+    rows = []
+    for one in figures["slices"]:
+        gap = one["gap"] or {"value": None, "interval": (None, None), "p": None}
+        told = [None if value is None else round(value, 1) for value in (gap["value"], *gap["interval"])]
+        rows.append(
+            {
+                "slice": f"{one['attribute']}: {one['value']}",
+                "direction": one["direction"].replace("_to_", "→"),
+                "queries": one["queries"],
+                "groups": one["groups"],
+                **{name: round(one[name]["value"], 3) for name in ("hit_rate@1", "hit_rate@5", "hit_rate@10")},
+                "rsum": round(one["rsum"]["value"], 1) if "rsum" in one else None,
+                **dict(zip(("gap", "low", "high"), told, strict=True)),
+                "p": None if gap["p"] is None else float(f"{gap['p']:.2g}"),
+                "verdict": one["verdict"],
+            }
+        )
+    return rows
+
+
 def _with_change(row: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """A row of metrics with how much it differs from what it was, beside its value; None where it was not measured."""
     known = before["directions"].get(row["direction"].replace("→", "_to_"), {}).get(row["metric"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.summaries import score_rows, stage_table
+from flows.summaries import score_rows, slice_rows, stage_table
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from tasks.refs import Decision, Ingested, Updated, UpdatePlan, Upkeep
     from tasks.search import Answer
 
-_SHOWN = ("hit_rate@1", "hit_rate@5", "hit_rate@10", "MRR", "nDCG@10", "mAP@R", "median_rank")
-_MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]"}
+_SHOWN = ("hit_rate@1", "hit_rate@5", "hit_rate@10", "MRR", "nDCG@10", "mAP@R", "R-precision", "median_rank")
+_SEVERAL = ("mAP@R", "R-precision")  # with one right answer a query both are hit_rate@1
+_MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]", "weak": "[red]weak[/]"}
+_WEAKEST = 5  # slices shown in any case
 
 
 def console_for() -> Console:
@@ -50,10 +52,11 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         table.add_column(name, justify="left" if name in ("direction", "metric") else "right")
     last = ""
     for row in score_rows(metrics):
-        if row["metric"] not in _SHOWN:
-            continue
         report = metrics["directions"][row["direction"].replace("→", "_to_")]
-        label = f"{row['direction']} ({report['queries']:,} in {report['gallery']:,})"
+        if row["metric"] not in _SHOWN or (row["metric"] in _SEVERAL and report["relevant"] == 1):
+            continue
+        of = "" if report["relevant"] == 1 else f", {report['relevant']:.1f} right"
+        label = f"{row['direction']} ({report['queries']:,} in {report['gallery']:,}{of})"
         if last not in ("", label):
             table.add_section()
         interval = "" if row["low"] is None else f"{row['low']:.3f} – {row['high']:.3f}"
@@ -69,6 +72,9 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         )
         last = label
     console.print(table)
+    _show_slices(console, metrics)
+    for name, report in metrics["directions"].items():
+        console.print(f"{name.replace('_to_', '→')} {_meaning(report['calibration'])}", highlight=False)
     calm = all(report["control"]["at_chance"] for report in metrics["directions"].values())
     console.print(
         "shuffled control: "
@@ -103,6 +109,56 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         )
     for note in metrics["seen"]:
         console.print(f"note: an encoder was {note}", highlight=False)
+
+
+def _show_slices(console: Console, metrics: dict[str, Any]) -> None:
+    """The slices that are flagged, or else the weakest few."""
+    rows = slice_rows(metrics)
+    judged = [row for row in rows if row["verdict"] != "too few"]
+    if not judged:
+        return
+    shown = [row for place, row in enumerate(judged) if place < _WEAKEST or row["verdict"] != "even"]
+    table = Table()
+    for name in ("slice", "direction", "groups", "hit_rate@1", "hit_rate@10", "rsum", "gap", "interval", "verdict"):
+        table.add_column(name, justify="left" if name in ("slice", "direction", "verdict") else "right")
+    for row in shown:
+        table.add_row(
+            row["slice"],
+            row["direction"],
+            f"{row['groups']:,}",
+            f"{row['hit_rate@1']:.3f}",
+            f"{row['hit_rate@10']:.3f}",
+            "" if row["rsum"] is None else f"{row['rsum']:.1f}",
+            f"{row['gap']:+.1f}",
+            f"{row['low']:+.1f} – {row['high']:+.1f}",
+            _MARKS.get(row["verdict"], row["verdict"]),
+        )
+    console.print(table)
+    few = len(rows) - len(judged)
+    console.print(
+        f"slices: {len(shown):,} of {len(judged):,} judged, {few:,} have too few groups; gap to the rest in points of "
+        "the mean of hit_rate@1/5/10; all with --json",
+        highlight=False,
+    )
+
+
+def _meaning(told: dict[str, Any]) -> str:
+    """What the scores of a direction mean, in a line."""
+    if told["fitted_on"] is None:
+        return f"scores are not calibrated: {told['reason']}"
+    before, after = (told["first"][stage]["ece"] for stage in ("before", "after"))
+    low, high = after["interval"]
+    open_ = told["ambiguity"]
+    rates = "; ".join(
+        f"{name} ones right in {open_[name]['hit_rate@1']['value']:.1%}"
+        for name in ("ambiguous", "clear")
+        if open_[name]["queries"]
+    )
+    return (
+        f"among all {told['gallery']:,} items: a first hit is right in {told['first']['right']:.1%}, its probability "
+        f"is off by {after['value']:.1%} ({low:.1%} to {high:.1%}; the cosine by {before['value']:.1%}); "
+        f"{open_['share']['value']:.0%} of the queries are ambiguous ({rates})"
+    )
 
 
 def show_next(settings: Settings, query: str = "a dog in the snow") -> None:
@@ -145,15 +201,30 @@ def show_answer(answer: Answer) -> None:
     if not answer.hits:
         console.print("no hit; try other words, or --mode vector")
         return
+    rows = [
+        {
+            "#": str(number),
+            "score": f"{hit.score:.3f}",
+            "cosine": "" if hit.similarity is None else f"{hit.similarity:.3f}",
+            "exact": "" if hit.probability is None else f"{hit.probability:.0%}",
+            "percentile": "" if hit.percentile is None else f"{hit.percentile:.2f}",
+            "item": " ".join(part for part in (str(hit.attributes.get("emoji", "")), hit.uri or hit.modality) if part),
+            "words": hit.text[:80],
+        }
+        for number, hit in enumerate(answer.hits, 1)
+    ]
     table = Table()
-    for name in ("#", "score", "cosine", "item", "words"):
-        table.add_column(name, justify="right" if name in ("#", "score", "cosine") else "left", overflow="fold")
-    for number, hit in enumerate(answer.hits, 1):
-        cosine = "" if hit.similarity is None else f"{hit.similarity:.3f}"
-        sign = str(hit.attributes.get("emoji", ""))
-        item = " ".join(part for part in (sign, hit.uri or hit.modality) if part)
-        table.add_row(str(number), f"{hit.score:.3f}", cosine, item, hit.text[:80])
+    shown = [name for name in rows[0] if name not in ("exact", "percentile") or any(row[name] for row in rows)]
+    for name in shown:
+        table.add_column(name, justify="left" if name in ("item", "words") else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[name] for name in shown))
     console.print(table)
+    if "exact" in shown:
+        console.print(
+            "exact: how likely it is the very item meant, not just one that fits; "
+            "percentile: random pairs that score lower"
+        )
 
 
 def show_status(facts: dict[str, Any]) -> None:

@@ -21,6 +21,9 @@ from storage.folders import fresh_folder, replace_folder
 from storage.maintenance import tag
 from storage.tables import Store
 
+CALIBRATION = "calibration.json"
+"""What the scores of a space mean, beside its heads; not there before it was assessed."""
+
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -83,6 +86,19 @@ def load_lineage(folder: Path) -> dict[str, npt.NDArray[Any]]:
         return load_file(str(path)) if path.is_file() else {}
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{path} cannot be read ({error})", "fit the space again with align") from error
+
+
+def load_calibration(folder: Path) -> dict[str, Any]:
+    """What the scores of a space mean, by direction; {} before they were measured, or by a newer program.
+
+    Raises `StorageError` when it is damaged.
+    """
+    path = folder / CALIBRATION
+    try:
+        kept: dict[str, Any] = read_json(path) if path.is_file() else {"schema": 1, "directions": {}}
+        return dict(kept["directions"]) if kept["schema"] == 1 else {}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StorageError(f"{path} cannot be read ({error})", "measure the space again with evaluate") from error
 
 
 def write_json(path: Path, value: Any) -> None:

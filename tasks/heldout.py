@@ -41,17 +41,21 @@ class Held:
 
 
 class Direction:
-    """One direction of retrieval: every query that has a relevant item, against the whole held-out gallery."""
+    """One direction of retrieval: every query that has a relevant item, against the whole held-out gallery.
+
+    `asked` are these queries as rows of `query`; `vectors`, `groups` and `relevant` theirs, in this order.
+    """
 
     def __init__(self, query: Held, gallery: Held, links: Indices) -> None:
-        self.query, self.gallery = query, gallery
+        self.query, self.gallery, self.links = query, gallery, links
         self.name = f"{query.modality}_to_{gallery.modality}"
         asked = np.unique(links[:, 0])
         place = np.full(len(query.keys), -1, np.int64)
         place[asked] = np.arange(len(asked))
         self.relevant = metrics.relevance_table(place[links[:, 0]], links[:, 1], len(asked))
+        self.asked = asked
         self.groups = query.groups[asked]
-        self._asked = query.vectors[asked]
+        self.vectors = query.vectors[asked]
         self._terms = gallery.hubness[query.modality]
 
     @cached_property
@@ -70,7 +74,7 @@ class Direction:
         return np.concatenate([self._corrected(slice(i, min(i + 512, size))).argmax(1) for i in range(0, size, 512)])
 
     def _raw(self, part: slice) -> Array:
-        return np.asarray(self._asked[part] @ self.gallery.vectors.T, np.float32)
+        return np.asarray(self.vectors[part] @ self.gallery.vectors.T, np.float32)
 
     def _corrected(self, part: slice) -> Array:
         return corrected(self._raw(part), self._terms)
@@ -86,6 +90,7 @@ class Direction:
         out["queries"], out["gallery"] = len(self.relevant), len(self.gallery.keys)
         out["raw"] = metrics.summary(self.raw)
         counts = (self.relevant >= 0).sum(1)
+        out["relevant"] = float(counts.mean())
         out["chance"] = {}
         for k in metrics.CUTS:
             mean, low, high = metrics.chance_interval(k, len(self.gallery.keys), counts, CHANCE_CONFIDENCE)
@@ -141,6 +146,15 @@ def held_in_table(store: Store, space: SpaceRef, modality: str, split: str) -> H
 
 def _group_numbers(rows: pa.Table) -> Indices:
     return np.array([int(name, 16) for name in rows["group"].to_pylist()], dtype=np.uint64).astype(np.int64)
+
+
+def both_ways(store: Store, space: SpaceRef, collections: tuple[str, ...], split: str) -> tuple[Direction, Direction]:
+    """Both directions of retrieval on a split, from the space's table. Raises `RunError` where there is nothing."""
+    query, gallery = numbered(
+        *(held_in_table(store, space, name, split) for name in sorted(space.modalities, reverse=True))
+    )
+    links = links_between(store, collections, query, gallery)
+    return Direction(query, gallery, links), Direction(gallery, query, links[:, ::-1])
 
 
 def held_by_heads(

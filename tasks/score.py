@@ -14,23 +14,28 @@ from prefect import task
 from config.errors import RunError, UserError
 from config.params import AlignParams, AssessParams
 from storage import catalog
-from storage.spaces import read_json, write_json
+from storage.spaces import CALIBRATION, read_json, write_json
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.align import TRAIN, fit_training, load_training, vectors_of
 from tasks.alignment.fit import shuffled_pairs
 from tasks.alignment.space import JointSpace
-from tasks.heldout import Direction, Held, held_in_table, links_between, numbered, rsum, rsum_interval
+from tasks.calibrate import calibrate
+from tasks.heldout import Direction, Held, both_ways, rsum, rsum_interval
 from tasks.metrics import bootstrap
 from tasks.metrics import retrieval as metrics
 from tasks.metrics.geometry import modality_gap
 from tasks.policies import by_content
 from tasks.refs import Aligned, GroupReport, ScoreRef
+from tasks.slicing import slices
 from tasks.sources.groups import HELD_OUT
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
-_CODE = ("tasks/score.py", "tasks/heldout.py", "tasks/metrics", "tasks/retrieval", "tasks/alignment")
+_CODE = (
+    *("tasks/score.py", "tasks/heldout.py", "tasks/calibrate.py", "tasks/slicing.py"),
+    *("tasks/metrics", "tasks/retrieval", "tasks/alignment", "tasks/mining/soft.py"),
+)
 _TRAINED_CONTROLS = 3  # refits where each is a training
 _CONTROL_BANK = 1_000  # queries behind the hubness terms of a control: enough where nothing is to be found
 
@@ -43,16 +48,16 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
     space, groups, collections = aligned.space, aligned.groups, aligned.collections
     config = read_json(Path(space.path) / "config.json")
     split = resolve_split(groups, params.split)
-    query, gallery = numbered(
-        *(held_in_table(store, space, name, split) for name in sorted(space.modalities, reverse=True))
-    )
-    links = links_between(store, collections, query, gallery)
-    forward, backward = Direction(query, gallery, links), Direction(gallery, query, links[:, ::-1])
+    forward, backward = both_ways(store, space, collections, split)
+    query, gallery, links = forward.query, forward.gallery, forward.links
     weights = bootstrap.group_weights(int(max(query.groups.max(), gallery.groups.max())) + 1, params.draws, params.seed)
     ways = {way.name: way.report(weights, params.confidence) for way in (forward, backward)}
     controls = _controls(store, aligned, config, (query, gallery), links, params)
     for name, report in ways.items():
         report["control"] = _control([one[name] for one in controls], report["chance"])
+    calibrated, kept = calibrate(store, aligned, (forward, backward), split, weights, params)
+    for name, report in calibrated.items():
+        ways[name]["calibration"] = report
     figures = {
         "schema": 1,
         "name": space.name,
@@ -70,6 +75,7 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
         "draws": params.draws,
         "seed": params.seed,
         "directions": ways,
+        "slices": slices(store, aligned, (forward, backward), split, weights, params),
         "modality_gap": modality_gap(query.vectors, gallery.vectors),
         "ann": aligned.index.index.model_dump(exclude={"tried", "seconds"}) | {"rows": aligned.index.rows},
         "quarantined": {name: catalog.quarantine_counts(store, name) for name in collections},
@@ -77,6 +83,7 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
         "seen": sorted({one["seen"] for many in config["encoders"].values() for one in many if one["seen"]}),
         "seconds": round(time.perf_counter() - start, 2),
     }
+    write_json(Path(space.path) / CALIBRATION, kept)
     path = Path(space.path) / "metrics.json"
     write_json(path, figures)
     return ScoreRef(space_id=space.space_id, split=split, path=str(path), metrics=figures)

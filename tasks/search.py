@@ -18,12 +18,13 @@ from storage.ann import Index, nearest
 from storage.errors import StorageError
 from storage.filters import Filter, eq, isin
 from storage.fulltext import full_text_search, reciprocal_rank_fusion
-from storage.spaces import load_space, published
+from storage.spaces import load_calibration, load_space, published
 from storage.tables import matrix, named
 from storage.workspace import Workspace
 from tasks.alignment.space import JointSpace
 from tasks.media.registry import Limits, MediaError, get, modality_of
 from tasks.media.text import clean_text
+from tasks.metrics.calibration import Calibration
 from tasks.retrieval.similarity import normalise
 
 if TYPE_CHECKING:
@@ -35,13 +36,18 @@ Array = npt.NDArray[np.float32]
 Mode = Literal["auto", "vector", "text", "hybrid"]
 
 _FETCH = 5  # candidates fetched for each hit asked for, before the hubness correction re-ranks them
-_LEAST = 50
+CANDIDATES = 50
+"""Candidates fetched at least."""
 _COLUMNS = ("key", "collection", "modality", "uri", "text", "attributes", "split", "group")
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result. `score` ranks: corrected similarity, or fused ranks in hybrid; `similarity` is the plain cosine."""
+    """One result. `score` ranks: corrected similarity, or fused ranks in hybrid; `similarity` is the plain cosine.
+
+    `probability` that it is right, and the percentage of random pairs that score lower (`percentile`), both by the
+    corrected similarity: None where the space was not assessed, for words alone, and with a filter.
+    """
 
     key: str
     modality: str
@@ -53,11 +59,16 @@ class Hit:
     similarity: float | None
     found_by: tuple[str, ...]
     path: str = ""
+    probability: float | None = None
+    percentile: float | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The hits of a query, how it was asked, and what a person should know of it."""
+    """The hits of a query, how it was asked, and what a person should know of it.
+
+    `alike` is how many of the first answers score alike where the query is ambiguous, else 0.
+    """
 
     space: str
     query: str
@@ -65,6 +76,7 @@ class Answer:
     mode: str
     hits: list[Hit] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    alike: int = 0
 
 
 class Searcher:
@@ -79,7 +91,9 @@ class Searcher:
         self._device = device
         self._manifest = manifest
         self._index = Index.model_validate(manifest["index"]["index"])
-        arrays, self._config = load_space(Path(manifest["space"]["path"]))
+        folder = Path(manifest["space"]["path"])
+        arrays, self._config = load_space(folder)
+        self._calibrations = {name: Calibration.from_json(one) for name, one in load_calibration(folder).items()}
         self._space = JointSpace.load(arrays, self._config)
 
     @property
@@ -147,7 +161,7 @@ class Searcher:
         notes: tuple[str, ...],
     ) -> Answer:
         gallery = eq("modality", target) if where is None else eq("modality", target) & where
-        fetch = max(k * _FETCH, _LEAST)
+        fetch = max(k * _FETCH, CANDIDATES)
         scored: dict[str, tuple[float, float]] = {}
         by_words: list[str] = []
         if vector is not None:
@@ -166,16 +180,42 @@ class Searcher:
             mode = "vector"
         top = list(ranked)[:k]
         found = {"vector": set(scored), "text": set(by_words)}
+        meant: dict[str, dict[str, Any]] = {}
+        alike = 0
+        if (
+            vector is not None and scored and where is None
+        ):  # what a score means is known of searches in all items of a modality
+            scores = {key: scored[key][0] for key in by_vector}
+            meant, alike = self._meaning(query_modality, target, vector, scores)
+        if alike:
+            by = " by meaning" if mode == "hybrid" else ""
+            notes = (*notes, f"ambiguous: the first {alike} answers{by} score alike")
         hits = [
             Hit(
                 score=ranked[row["key"]],
                 similarity=scored[row["key"]][1] if row["key"] in scored else None,
                 found_by=tuple(name for name, keys in found.items() if row["key"] in keys),
+                **meant.get(row["key"], {}),
                 **row,
             )
             for row in self._rows(top)
         ]
-        return Answer(self.name, query, target, mode, hits, notes)
+        return Answer(self.name, query, target, mode, hits, notes, alike)
+
+    def _meaning(
+        self, query_modality: str, target: str, vector: Array, scores: dict[str, float]
+    ) -> tuple[dict[str, dict[str, Any]], int]:
+        """Probability and percentile of each score, best first, and how many of the first answers are alike, or 0."""
+        calibration = self._calibrations.get(f"{query_modality}_to_{target}")
+        if calibration is None:
+            return {}, 0
+        own = float(self._space.hubness(vector[None], target)[0])
+        values = np.array(list(scores.values())) - own  # CSLS
+        told = zip(
+            calibration.probability(values[None])[0].tolist(), calibration.percentile(values).tolist(), strict=True
+        )
+        meant = {key: {"probability": p, "percentile": at} for key, (p, at) in zip(scores, told, strict=True)}
+        return meant, calibration.alike(values)
 
     def _by_vector(
         self, vector: Array, query_modality: str, where: Filter, fetch: int

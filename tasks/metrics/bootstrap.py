@@ -27,9 +27,15 @@ def resampled_means(values: Values, groups: npt.NDArray[np.int64], weights: npt.
     [0.5, 0.0]
     """
     n_groups = weights.shape[1]
-    totals = np.stack([np.bincount(groups, values, n_groups), np.bincount(groups, minlength=n_groups)], 1)
-    drawn = np.stack([row @ totals for row in weights])  # row by row: all weights as floats would be large
+    counts = np.bincount(groups, minlength=n_groups).astype(np.float64)
+    totals = np.stack([np.bincount(groups, values, n_groups), counts], 1)
+    drawn = resampled_totals(totals, weights)
     return np.asarray(drawn[:, 0] / np.maximum(drawn[:, 1], 1))
+
+
+def resampled_totals(totals: Values, weights: npt.NDArray[np.int32]) -> Values:
+    """Sums over the groups of `totals` (n_groups, c) in each resample: (draws, c)."""
+    return np.stack([row @ totals for row in weights])  # row by row: all weights as floats would be large
 
 
 def interval(draws: Values, confidence: float) -> tuple[float, float]:

@@ -112,6 +112,7 @@ def test_the_space_is_published_with_its_card(made: Made) -> None:
         "config.json",
         "README.md",
         "metrics.json",
+        "calibration.json",
         "lineage.safetensors",
     }
     assert made.params.encode.encoders["image"][0] in (folder / "README.md").read_text()
@@ -212,7 +213,12 @@ def test_artifacts_are_left_in_prefect(made: Made) -> None:
 
     with get_client(sync_client=True) as client:
         kinds = {(one.key, one.type) for one in client.read_artifacts()}
-    assert {("metrics-shapes", "table"), ("headline-shapes", "markdown"), ("ingest-shapes", "markdown")} <= kinds
+    assert {
+        ("metrics-shapes", "table"),
+        ("slices-shapes", "table"),
+        ("headline-shapes", "markdown"),
+        ("ingest-shapes", "markdown"),
+    } <= kinds
 
 
 def test_heads_rank_better_than_chance_on_what_they_saw(made: Made) -> None:

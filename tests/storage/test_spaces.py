@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from storage import schemas
 from storage.errors import StorageError
-from storage.spaces import load_space, publish, published, read_json, save_space, slug_of, write_json
+from storage.spaces import (
+    CALIBRATION,
+    load_calibration,
+    load_space,
+    publish,
+    published,
+    read_json,
+    save_space,
+    slug_of,
+    write_json,
+)
 from storage.tables import Store
 
 ARRAYS = {
@@ -141,3 +151,16 @@ def test_an_unknown_name_tells_the_known_ones(store: Store) -> None:
     with pytest.raises(StorageError, match=r"no space is published under 'x' \(known: cats' 猫, photos\)"):
         published(store, "x")
     assert published(store, "cats' 猫")[0] == "cats' 猫"
+
+
+def test_a_calibration_is_optional(tmp_path: Path) -> None:
+    """None beside the heads is none, nor is one of a newer program; one that cannot be read is named with its mend."""
+    assert load_calibration(tmp_path) == {}
+    write_json(tmp_path / CALIBRATION, {"schema": 1, "directions": {"a_to_b": {"usual": 2.0}}})
+    assert load_calibration(tmp_path) == {"a_to_b": {"usual": 2.0}}
+    write_json(tmp_path / CALIBRATION, {"schema": 2, "directions": {"a_to_b": {}}})
+    assert load_calibration(tmp_path) == {}
+    for text in ("{", "[]", '{"schema": 1}'):
+        (tmp_path / CALIBRATION).write_text(text, encoding="utf-8")
+        with pytest.raises(StorageError, match="evaluate"):
+            load_calibration(tmp_path)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import pytest
 
 from config.errors import UserError
 from flows.pipeline import pipeline
+from storage.errors import StorageError
 from storage.filters import eq
 from storage.fulltext import reciprocal_rank_fusion
+from storage.spaces import CALIBRATION, read_json, write_json
 from storage.workspace import Workspace
+from tasks.metrics.calibration import LEVELS, Calibration, Curve
 from tasks.search import Searcher
 from tests.flows.runs import params_for
 from tests.tiny import write_collection
@@ -82,6 +86,74 @@ def test_words_find_by_stem_and_by_characters(workspace: Workspace) -> None:
     assert best.attributes["title"] == "绿色的方块"
 
 
+def planted(usual: float) -> Calibration:
+    """A calibration by which the probability is 0.1 + 0.8·x over scores from -1 to 1 mapped to x from 0 to 1."""
+    curve = Curve((1.0, 0.0), np.array([-1.0, 1.0]), np.array([0.1, 0.9]))
+    return Calibration(curve, curve, 0.1, usual, np.linspace(-2, 2, 105))
+
+
+@contextmanager
+def calibrated(workspace: Workspace, usual: float) -> Iterator[Searcher]:
+    """A searcher of the space with such a calibration for pictures as queries, none for texts."""
+    folder = Path(Searcher(workspace)._manifest["space"]["path"])
+    before = read_json(folder / CALIBRATION)
+    kept = {"schema": 1, "directions": {"image_to_text": planted(usual).to_json()}}
+    write_json(folder / CALIBRATION, kept)
+    try:
+        yield Searcher(workspace)
+    finally:
+        write_json(folder / CALIBRATION, before)
+
+
+def test_hits_tell_what_their_score_means(workspace: Workspace) -> None:
+    """Probability and percentile are those of CSLS, 2·cos − r(query) − r(item), by hand; the hits stay as they are."""
+    picture = workspace.root.parent / "shapes" / "0003.png"
+    plain = Searcher(workspace).by_file(picture, k=8)
+    assert {(hit.probability, hit.percentile) for hit in plain.hits} == {(None, None)}
+    with calibrated(workspace, usual=11) as searcher:
+        table = searcher._manifest["space"]["table"]
+        rows = workspace.store.read(table, ["uri", "hubness_text"]).to_pylist()
+        own = next(row["hubness_text"] for row in rows if row["uri"] == "0003.png")
+        answer = searcher.by_file(picture, k=8)
+        assert searcher.by_file(picture, k=8) == answer
+        filtered = searcher.by_file(picture, k=8, where=eq("split", "train"))
+        other_way = searcher.by_text("a red circle", target="image", k=3)
+    assert [(hit.key, hit.score) for hit in answer.hits] == [(hit.key, hit.score) for hit in plain.hits]
+    for hit in answer.hits:
+        csls = hit.score - own
+        assert hit.probability == pytest.approx(0.1 + 0.8 * min(max((csls + 1) / 2, 0), 1), abs=1e-3)
+        knots = np.linspace(-2, 2, 105)
+        assert hit.percentile == pytest.approx(100 * np.interp(csls, knots, LEVELS), abs=0.1)
+    assert (answer.alike, answer.notes) == (0, ())
+    assert {hit.probability for hit in (*filtered.hits, *other_way.hits)} == {None}
+
+
+def test_an_ambiguous_query_is_marked(workspace: Workspace) -> None:
+    """Where more answers are left open than is usual, the perplexity of the first ten scores tells how many."""
+    picture = workspace.root.parent / "shapes" / "0003.png"
+    with calibrated(workspace, usual=1) as searcher:
+        answer = searcher.by_file(picture, k=10)
+    weight = np.exp(np.array([hit.score for hit in answer.hits]) / 0.1)
+    share = weight / weight.sum()
+    assert answer.alike == max(2, round(float(np.exp(-(share * np.log(share)).sum()))))
+    assert answer.notes == (f"ambiguous: the first {answer.alike} answers score alike",)
+
+
+def test_a_space_that_was_not_assessed_is_searched(workspace: Workspace) -> None:
+    """Without a calibration beside the heads hits have no probability; a damaged one is named with its mend."""
+    path = Path(Searcher(workspace)._manifest["space"]["path"]) / CALIBRATION
+    before = path.read_bytes()
+    try:
+        path.unlink()
+        (hit,) = Searcher(workspace).by_text("a red circle", k=1, mode="vector").hits
+        assert (hit.probability, hit.percentile) == (None, None)
+        path.write_text("{", encoding="utf-8")
+        with pytest.raises(StorageError, match="evaluate"):
+            Searcher(workspace)
+    finally:
+        path.write_bytes(before)
+
+
 def test_a_filter_bounds_the_hits(workspace: Workspace) -> None:
     """With a filter on the split every hit is of that split, and k of them are found where there are k."""
     searcher = Searcher(workspace)
@@ -141,7 +213,8 @@ def test_both_sides_of_full_text_mean_the_same_characters() -> None:
 
 
 def test_the_query_core_starts_light() -> None:
-    """Importing the query core loads neither Prefect nor torch nor transformers."""
-    code = "import sys, tasks.search; print(sorted({'prefect', 'torch', 'transformers'} & set(sys.modules)))"
+    """Importing the query core loads none of Prefect, torch, transformers, SciPy and scikit-learn."""
+    heavy = "{'prefect', 'torch', 'transformers', 'sklearn', 'scipy'}"
+    code = f"import sys, tasks.search; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
