@@ -81,7 +81,11 @@ class MineParams(Params):
         "given", description="given: known pairs alone; mutual: mutual nearest neighbours among the unpaired as well."
     )
     k: int = Field(1, ge=1, le=100, description="Each must stand in the other's top k.")
-    score: Literal["cosine", "csls"] = Field("csls", description="Similarity that ranks the candidates.")
+    score: Literal["cosine", "dot", "euclidean", "kl", "csls"] = Field(
+        "csls", description="Similarity that ranks the candidates; kl compares profiles over training pairs."
+    )
+    anchors: int = Field(256, ge=2, le=4_096, description="Training pairs in a profile of kl, at most.")
+    seed: int = Field(0, ge=0, description="Seed that draws the anchors.")
     min_margin: float = Field(0.0, ge=0, description="Least gap between the best and the second candidate.")
     train: bool = Field(False, description="Let mined pairs train the space.")
 

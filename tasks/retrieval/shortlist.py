@@ -31,11 +31,14 @@ _LOWEST = -(2**15)
 _PLACE = 40  # bits of a key that hold the row of the gallery; the score's bits stand above them
 
 
-def fast_top_k(queries: Array, gallery: Array, k: int, *, cells: int = CELLS) -> tuple[Indices, Array]:
-    """As `exact_top_k`, by bf16 shortlists where the problem is large and the processor multiplies bf16."""
+def fast_top_k(queries: Array, gallery: Array, k: int, *, cells: int = CELLS // 2) -> tuple[Indices, Array]:
+    """As `exact_top_k`, by bf16 shortlists where the problem is large and the processor multiplies bf16.
+
+    `cells` bounds the fp32 scores that are held at once; of bf16 ones it is twice as many.
+    """
     if len(queries) * len(gallery) < _LARGE or not has_bf16() or not installed("torch"):
-        return exact_top_k(queries, gallery, k)
-    return bf16_top_k(queries, gallery, k, cells=cells)
+        return exact_top_k(queries, gallery, k, cells=cells)
+    return bf16_top_k(queries, gallery, k, cells=2 * cells)
 
 
 def bf16_top_k(queries: Array, gallery: Array, k: int, *, cells: int = CELLS) -> tuple[Indices, Array]:
@@ -70,7 +73,7 @@ def bf16_top_k(queries: Array, gallery: Array, k: int, *, cells: int = CELLS) ->
 
 
 def bf16_bits(x: Array) -> Bits:
-    """Float32 rounded to the nearest bf16, ties to even, as its bits; those of positive ones, as whole numbers, keep order.
+    """Float32 rounded to bf16, ties to even, as its bits; those of positive ones, as whole numbers, keep order.
 
     >>> (bf16_bits(np.array([1.0, 1.001, 1.01], np.float32)).astype(np.int32) << 16).view(np.float32).tolist()
     [1.0, 1.0, 1.0078125]

@@ -55,13 +55,13 @@ def main() -> None:
     large = python("tests.benchmarks.knn", "million").result
     columns = ["vectors", "method", "seconds", "CPU s", "ratio", f"recall@{K}", "queries done again", "peak GB"]
     told = (
-        f"The {K} nearest of {N:,} × {N:,} unit vectors of width {WIDTH}, and the products alone in the same blocks and "
-        f"threads, in turns, the median of {ROUNDS}. Recall on {SAMPLE:,} queries against fp32 throughout. Clustered: 500 "
-        "random centres with noise of their own size. A query is done again when the bound on the rounding does not rule "
-        "out that its shortlist was too short.\n\n"
+        f"The {K} nearest of {N:,} × {N:,} unit vectors of width {WIDTH}, and the products alone in the same blocks "
+        f"and threads, in turns, the median of {ROUNDS}. Recall on {SAMPLE:,} queries against fp32 throughout. "
+        "Clustered: 500 random centres with noise of their own size. A query is done again when the bound on the "
+        "rounding does not rule out that its shortlist was too short.\n\n"
     )
     million = (
-        f"\n\n{ASKED:,} queries in a gallery of {MILLION:,}: {large['seconds']:.1f} s, and {large['grown'] / 1e9:.2f} GB "
+        f"\n\n{ASKED:,} queries in a gallery of {MILLION:,}: {large['seconds']:.1f} s, {large['grown'] / 1e9:.2f} GB "
         f"beyond the vectors ({large['vectors'] / 1e9:.2f} GB). Of that a query takes {large['a_query']:,} bytes (its "
         f"shortlist, indices and scores), the rest are blocks, whatever the sizes: a million × million takes "
         f"{(large['grown'] + (MILLION - ASKED) * large['a_query']) / 1e9:.2f} GB beyond the vectors, and at this rate "
@@ -83,14 +83,14 @@ def compare(kind: str) -> dict[str, float]:
 
     look, shortlist._shortlist = shortlist._shortlist, watched  # type: ignore[assignment]
     for _ in range(ROUNDS):
-        with _clock(times["alone"]):
+        with _Clock(times["alone"]):
             _products(x)
         again = 0
-        with _clock(times["fast"]):
+        with _Clock(times["fast"]):
             found, _ = bf16_top_k(x, x, K)
     pick = np.random.default_rng(1).choice(N, SAMPLE, replace=False)
     exact: list[tuple[float, float]] = []
-    with _clock(exact):
+    with _Clock(exact):
         truth, _ = exact_top_k(x[pick], x, K)
     hits = [len(set(a) & set(b)) for a, b in zip(found[pick].tolist(), truth.tolist(), strict=True)]
     out = {"recall": float(np.mean(hits)) / K, "again": again}
@@ -145,7 +145,7 @@ def _products(x: Array) -> None:
     torch.set_num_threads(before)
 
 
-class _clock:
+class _Clock:
     """Adds the wall and CPU seconds of its block to a list."""
 
     def __init__(self, into: list[tuple[float, float]]) -> None:
