@@ -40,7 +40,12 @@ class PreprocessParams(Params):
     removal_budget: float = Field(
         0.5, ge=0, le=1, description="Share of a collection that may vanish at once; beyond it the source is cut off."
     )
-    strict: bool = Field(False, description="Stop when the same medium stands on both sides of a declared split.")
+    near_duplicate: float = Field(
+        0.92, gt=0, le=1, description="Cosine of two embeddings from which their contents are near-duplicates."
+    )
+    strict: bool = Field(
+        False, description="Stop when one medium, or nearly the same, stands on both sides of a split."
+    )
 
 
 class EncodeParams(Params):
