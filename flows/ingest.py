@@ -11,9 +11,8 @@ from prefect.runtime import flow_run
 from config.params import PipelineParams
 from flows.context import at_work
 from flows.live import live, tag_run
-from flows.summaries import duplicates_artifact, ingest_line, ingest_summary, quarantine_artifact
+from flows.summaries import ingest_line, ingest_summary, quarantine_artifact
 from tasks.changes import both
-from tasks.duplicates import check_duplicates
 from tasks.encode import check_encoders, encode_shard, plan_encoding
 from tasks.preprocess import check_failures, gathered, group_items, preprocess_shard, scan_source
 from tasks.refs import EncodeReport, Ingested, PreprocessReport
@@ -74,12 +73,10 @@ def ingest(
                 if shard.pending:
                     stages.append(stage)
         quarantined = check_failures(workspace, scan.collection, read.failure_budget)
-        own = tuple(one for one in encoded if one.encoder in encode.encoders.get(one.modality, ()))
-        duplicates = check_duplicates(workspace, scan.collection, own, read, anew)
         done = Ingested(
             collection=scan.collection,
             content=groups.digest,
-            encoded=own,
+            encoded=tuple(one for one in encoded if one.encoder in encode.encoders.get(one.modality, ())),
             rows=scan.rows,
             groups=groups,
             quarantined=quarantined,
@@ -90,6 +87,5 @@ def ingest(
         )
         ingest_summary(done)
         quarantine_artifact(workspace, done.collection, quarantined)
-        near = duplicates_artifact(done.collection, duplicates)
-        get_run_logger().info("%s; quarantined %s; %s", ingest_line(done), f"{quarantined:,}", near)
+        get_run_logger().info("%s; quarantined %s", ingest_line(done), f"{quarantined:,}")
         return done

@@ -53,12 +53,12 @@ def quarantine_artifact(workspace: Workspace, collection: str, count: int) -> No
     )
 
 
-def duplicates_artifact(collection: str, report: DuplicateReport) -> str:
-    """A table artifact: near-duplicates across the split, then within the collection. Gives the headline."""
+def duplicates_artifact(space: str, report: DuplicateReport) -> str:
+    """A table artifact: near-duplicates across the split, then among all items. Gives the headline."""
     rows = [
         {"where": where, "modality": one.modality, "one": one.left, "other": one.right,
          "splits": " / ".join(one.splits), "cosine": round(one.score, 4)}
-        for where, pairs in (("held out and training", report.leaked), ("collection", report.pairs))
+        for where, pairs in (("held out and training", report.leaked), ("anywhere", report.pairs))
         for one in pairs
     ]  # fmt: skip
     told = ", ".join(
@@ -67,7 +67,7 @@ def duplicates_artifact(collection: str, report: DuplicateReport) -> str:
     )
     headline = f"near-duplicates from a cosine of {report.threshold:.2f}: {told}"
     nothing = [{"where": "nothing is nearly the same"}]
-    create_table_artifact(rows or nothing, key=key_of("duplicates", collection), description=headline)
+    create_table_artifact(rows or nothing, key=key_of("duplicates", space), description=headline)
     return headline
 
 

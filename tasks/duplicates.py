@@ -1,4 +1,4 @@
-"""Near-duplicates by embedding: within a collection, and between its held-out splits and the training one."""
+"""Near-duplicates by embedding: among the items of a space to be, and between held-out splits and training."""
 
 from __future__ import annotations
 
@@ -22,27 +22,31 @@ _EXAMPLES, _NAMED, _CHARS = 20, 3, 60
 TRAIN = "train"
 
 
-@task(name="check duplicates", task_run_name="check duplicates of {collection}", **RETRY)
+@task(name="check duplicates", task_run_name="check duplicates of {name}", **RETRY)
 def check_duplicates(
     workspace: Workspace,
-    collection: str,
+    name: str,
+    collections: tuple[str, ...],
     encoded: tuple[EncoderRef, ...],
     params: PreprocessParams,
     refresh: bool = False,  # noqa: FBT001, FBT002 - a task's parameters are its form
 ) -> DuplicateReport:
-    """Report near-duplicates within and across splits; a medium on both sides of a split stops a strict run."""
+    """Report near-duplicates within and across splits of what the space `name` is to be fitted on.
+
+    A medium that has one on the other side of the split stops a strict run.
+    """
     lead = tuple({one.modality: one for one in reversed(encoded)}.values())  # the first encoder of each modality
     report = remembered(
         workspace.store,
-        f"duplicates {collection}",
+        f"duplicates {' '.join(collections)}",
         (schemas.ITEMS, *(one.table for one in lead)),
         f"{params.near_duplicate} {code_version(*_CODE)}",
         DuplicateReport,
-        lambda: find_duplicates(workspace.store, collection, lead, params.near_duplicate),
+        lambda: find_duplicates(workspace.store, collections, lead, params.near_duplicate),
         anew=refresh,
     )
     if report.media_leaks:
-        text = f"{report.media_leaks} held-out media of {collection} have a near-duplicate in training"
+        text = f"{report.media_leaks} held-out media of {name} have a near-duplicate in training"
         if params.strict:
             named = "; ".join(f"{one.left} ~ {one.right} ({one.score:.3f})" for one in report.leaked[:_NAMED])
             mend = "remove them, give both one group, raise preprocess.near_duplicate, or run without preprocess.strict"
@@ -52,14 +56,14 @@ def check_duplicates(
 
 
 def find_duplicates(
-    store: Store, collection: str, encoded: tuple[EncoderRef, ...], threshold: float
+    store: Store, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...], threshold: float
 ) -> DuplicateReport:
     """Near-duplicates of each modality under its encoder. Holds the vectors of one modality, and k pairs an item."""
     counts: dict[str, NearCounts] = {}
     leaked: list[NearPair] = []
     pairs: list[NearPair] = []
     for one in encoded:
-        contents, splits = _contents(store, collection, one.modality)
+        contents, splits = _contents(store, collections, one.modality)
         vectors, found = store.vectors(one.table, contents.tolist())
         contents, training, vectors = contents[found], splits[found], vectors[found]
         near = near_duplicates(vectors, threshold)
@@ -70,17 +74,17 @@ def find_duplicates(
             contents=len(contents), pairs=len(near.left), clusters=len(clusters(near, len(contents))),
             leaks=len(across.left),
         )  # fmt: skip
-        pairs += _named(store, collection, one.modality, contents, near)
-        leaked += _named(store, collection, one.modality, contents, across)
+        pairs += _named(store, collections, one.modality, contents, near)
+        leaked += _named(store, collections, one.modality, contents, across)
     media_first = sorted(leaked, key=lambda pair: pair.modality == "text")
     return DuplicateReport(threshold=threshold, counts=counts, leaked=tuple(media_first), pairs=tuple(pairs))
 
 
 def _contents(
-    store: Store, collection: str, modality: str
+    store: Store, collections: tuple[str, ...], modality: str
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.str_]], np.ndarray[tuple[int], np.dtype[np.bool_]]]:
     """The distinct contents, sorted, and whether each stands in training; one that stands on both sides does."""
-    where = eq("collection", collection) & eq("modality", modality)
+    where = isin("collection", collections) & eq("modality", modality)
     rows = store.read(schemas.ITEMS, ["content_hash", "split"], where)
     contents, back = np.unique(np.asarray(rows["content_hash"].to_pylist(), dtype=np.str_), return_inverse=True)
     training = np.zeros(len(contents), np.bool_)
@@ -90,14 +94,14 @@ def _contents(
 
 def _named(
     store: Store,
-    collection: str,
+    collections: tuple[str, ...],
     modality: str,
     contents: np.ndarray[tuple[int], np.dtype[np.str_]],
     near: Near,
 ) -> list[NearPair]:
     """The nearest pairs, each content by the first of its items: its file or the beginning of its text."""
     left, right = (contents[side[:_EXAMPLES]].tolist() for side in (near.left, near.right))
-    where = eq("collection", collection) & eq("modality", modality) & isin("content_hash", sorted({*left, *right}))
+    where = isin("collection", collections) & eq("modality", modality) & isin("content_hash", sorted({*left, *right}))
     rows = store.read(schemas.ITEMS, ["key", "content_hash", "uri", "text", "split"], where).to_pylist() if left else []
     first = {row["content_hash"]: row for row in sorted(rows, key=lambda row: str(row["key"]), reverse=True)}
     names = {name: str(row["uri"] or row["text"])[:_CHARS] for name, row in first.items()}

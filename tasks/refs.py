@@ -117,7 +117,7 @@ class NearCounts(Ref):
 
 
 class DuplicateReport(Ref):
-    """Near-duplicates of a collection by embedding, from a cosine of `threshold` on; the nearest as examples."""
+    """Near-duplicates among the items of a space, from a cosine of `threshold` on; the nearest as examples."""
 
     threshold: float
     counts: dict[str, NearCounts]

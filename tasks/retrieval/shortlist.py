@@ -23,7 +23,7 @@ Keys = npt.NDArray[np.int64]
 CELLS = 2**24
 """bf16 scores held at once: 32 MB."""
 
-_LARGE = 2**28  # scores from which bf16 is worth the import of torch
+_LARGE = 2**27  # scores from which bf16 is worth the import of torch
 _COLUMNS = 2**16  # of the gallery at once, while all queries pass; their numbers fill 16 bits
 _LONGER = 8  # how many times the shortlist grows for the rows that it was too short for
 _ROWS = 128  # rescored at once

@@ -30,33 +30,32 @@ def main() -> None:
         run = python("tests.benchmarks.knn", kind)
         one = run.result
         rows += [
-            [kind, "bf16 products alone", one["alone"], one["alone_cpu"], 1.0, "", "", ""],
+            [kind, "bf16 products alone", one["alone"], one["alone_cpu"], 1.0, 1.0, "", "", ""],
             [
                 kind,
                 "shortlist and fp32 scores",
-                one["fast"],
-                one["fast_cpu"],
-                one["fast"] / one["alone"],
+                *_against(one, "fast"),
                 one["recall"],
                 one["again"],
                 run.peak_bytes / 1e9,
             ],
-            [
-                kind,
-                f"fp32, from {SAMPLE:,} queries",
-                one["exact"],
-                one["exact_cpu"],
-                one["exact"] / one["alone"],
-                1.0,
-                "",
-                "",
-            ],
+            [kind, f"fp32, from {SAMPLE:,} queries", *_against(one, "exact"), 1.0, "", ""],
         ]
     large = python("tests.benchmarks.knn", "million").result
-    columns = ["vectors", "method", "seconds", "CPU s", "ratio", f"recall@{K}", "queries done again", "peak GB"]
+    columns = [
+        "vectors",
+        "method",
+        "seconds",
+        "CPU s",
+        "ratio",
+        "ratio of CPU s",
+        f"recall@{K}",
+        "queries done again",
+        "peak GB",
+    ]
     told = (
         f"The {K} nearest of {N:,} × {N:,} unit vectors of width {WIDTH}, and the products alone in the same blocks "
-        f"and threads, in turns, the median of {ROUNDS}. Recall on {SAMPLE:,} queries against fp32 throughout. "
+        f"and threads, in turns, the fastest of {ROUNDS}. Recall on {SAMPLE:,} queries against fp32 throughout. "
         "Clustered: 500 random centres with noise of their own size. A query is done again when the bound on the "
         "rounding does not rule out that its shortlist was too short.\n\n"
     )
@@ -68,6 +67,12 @@ def main() -> None:
         f"{large['seconds'] * MILLION / ASKED / 60:.0f} minutes. All scores at once would be 4,000 GB."
     )
     record("knn", "Exact neighbours", told + table(columns, rows) + million)
+
+
+def _against(one: dict[str, float], name: str) -> list[float]:
+    """Seconds and CPU seconds of a method, and both as a multiple of the products alone."""
+    pairs = (("alone", name), ("alone_cpu", f"{name}_cpu"))
+    return [one[mine] for _, mine in pairs] + [one[mine] / one[base] for base, mine in pairs]
 
 
 def compare(kind: str) -> dict[str, float]:
@@ -95,7 +100,7 @@ def compare(kind: str) -> dict[str, float]:
     hits = [len(set(a) & set(b)) for a, b in zip(found[pick].tolist(), truth.tolist(), strict=True)]
     out = {"recall": float(np.mean(hits)) / K, "again": again}
     for name, values in (*times.items(), ("exact", [(a * N / SAMPLE, b * N / SAMPLE) for a, b in exact])):
-        out[name], out[f"{name}_cpu"] = np.median(np.array(values), axis=0).tolist()
+        out[name], out[f"{name}_cpu"] = np.min(np.array(values), axis=0).tolist()
     return out
 
 

@@ -60,7 +60,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def check(workspace: Workspace, **params: Any) -> DuplicateReport:
     """The task, outside a flow."""
     with disable_run_logger():
-        return check_duplicates.fn(workspace, "c", ENCODED, PreprocessParams(**params))
+        return check_duplicates.fn(workspace, "c", ("c",), ENCODED, PreprocessParams(**params))
 
 
 def test_near_duplicates_are_counted_and_named(workspace: Workspace) -> None:
@@ -114,5 +114,5 @@ def test_nothing_changed_nothing_compared(workspace: Workspace) -> None:
 
 def test_an_empty_collection_has_none(workspace: Workspace) -> None:
     """Without items there is nothing to count."""
-    report = find_duplicates(workspace.store, "nothing", ENCODED[:1], 0.9)
+    report = find_duplicates(workspace.store, ("nothing",), ENCODED[:1], 0.9)
     assert report.counts["image"].model_dump() == {"contents": 0, "pairs": 0, "clusters": 0, "leaks": 0}
