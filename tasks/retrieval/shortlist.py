@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,13 @@ def bf16_top_k(queries: Array, gallery: Array, k: int, *, cells: int = CELLS) ->
             break
         asked = queries if len(left) == len(queries) else queries[left]
         keys, norm, loss = _shortlist(asked, gallery, size, cells)
-        sure = np.empty(len(left), np.bool_)
-        for part in blocks(len(left), 1, _ROWS):
-            rows = left[part]
-            indices[rows], scores[rows], sure[part] = _rescored(asked[part], gallery, keys[part], k, norm, loss)
+        parts = [*blocks(len(left), 1, _ROWS)]
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            each = [asked[part] for part in parts], repeat(gallery), [keys[part] for part in parts]
+            done = pool.map(_rescored, *each, repeat(k), repeat(norm), repeat(loss))
+            sure = np.empty(len(left), np.bool_)
+            for part, found in zip(parts, done, strict=True):
+                indices[left[part]], scores[left[part]], sure[part] = found
         left = left[~sure]
     if len(left):
         indices[left], scores[left] = exact_top_k(queries[left], gallery, k)

@@ -56,6 +56,7 @@ def main() -> None:
     told = (
         f"The {K} nearest of {N:,} × {N:,} unit vectors of width {WIDTH}, and the products alone in the same blocks "
         f"and threads, in turns, the fastest of {ROUNDS}. Recall on {SAMPLE:,} queries against fp32 throughout. "
+        "CPU seconds do not depend on what else runs on the machine, wall time does. "
         "Clustered: 500 random centres with noise of their own size. A query is done again when the bound on the "
         "rounding does not rule out that its shortlist was too short.\n\n"
     )
