@@ -40,7 +40,12 @@ class PreprocessParams(Params):
     removal_budget: float = Field(
         0.5, ge=0, le=1, description="Share of a collection that may vanish at once; beyond it the source is cut off."
     )
-    strict: bool = Field(False, description="Stop when the same medium stands on both sides of a declared split.")
+    near_duplicate: float = Field(
+        0.92, gt=0, le=1, description="Cosine of two embeddings from which their contents are near-duplicates."
+    )
+    strict: bool = Field(
+        False, description="Stop when one medium, or nearly the same, stands on both sides of a split."
+    )
 
 
 class EncodeParams(Params):
@@ -81,7 +86,11 @@ class MineParams(Params):
         "given", description="given: known pairs alone; mutual: mutual nearest neighbours among the unpaired as well."
     )
     k: int = Field(1, ge=1, le=100, description="Each must stand in the other's top k.")
-    score: Literal["cosine", "csls"] = Field("csls", description="Similarity that ranks the candidates.")
+    score: Literal["cosine", "dot", "euclidean", "kl", "csls"] = Field(
+        "csls", description="Similarity that ranks the candidates; kl compares profiles over training pairs."
+    )
+    anchors: int = Field(256, ge=2, le=4_096, description="Training pairs in a profile of kl, at most.")
+    seed: int = Field(0, ge=0, description="Seed that draws the anchors.")
     min_margin: float = Field(0.0, ge=0, description="Least gap between the best and the second candidate.")
     train: bool = Field(False, description="Let mined pairs train the space.")
 

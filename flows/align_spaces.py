@@ -1,12 +1,15 @@
-"""From embeddings to a space that could be published: fit the heads, project all items, index."""
+"""From embeddings to a space that could be published: check for leaks, fit the heads, project all items, index."""
 
 from __future__ import annotations
 
 from prefect import flow
+from prefect.logging import get_run_logger
 
 from config.params import PipelineParams
 from flows.context import at_work, cached, folder_exists
+from flows.summaries import duplicates_artifact
 from tasks.align import fit
+from tasks.duplicates import check_duplicates
 from tasks.index import index_space
 from tasks.mine import mine_pairs
 from tasks.project import project_items
@@ -22,6 +25,9 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
         groups = GroupReport.joined([one.groups for one in ingested])
         content = groups.digest
         encoded = ingested[0].encoded
+
+        near = check_duplicates(workspace, name, collections, encoded, params.preprocess, refresh)
+        get_run_logger().info("%s", duplicates_artifact(name, near))
 
         def fitted(mined: str) -> SpaceRef:
             return cached(

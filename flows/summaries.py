@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from storage import catalog
 from storage.spaces import slug_of
 from storage.workspace import Workspace
-from tasks.refs import Decision, Ingested, ScoreRef, Updated, UpdatePlan
+from tasks.refs import Decision, DuplicateReport, Ingested, ScoreRef, Updated, UpdatePlan
 
 _FAULTS = 100  # rows of quarantine that a person reads; `modalign quarantine list` has them all
 
@@ -51,6 +51,24 @@ def quarantine_artifact(workspace: Workspace, collection: str, count: int) -> No
     create_table_artifact(
         rows or [{"what": "nothing is quarantined"}], key=key_of("quarantine", collection), description=about
     )
+
+
+def duplicates_artifact(space: str, report: DuplicateReport) -> str:
+    """A table artifact: near-duplicates across the split, then among all items. Gives the headline."""
+    rows = [
+        {"where": where, "modality": one.modality, "one": one.left, "other": one.right,
+         "splits": " / ".join(one.splits), "cosine": round(one.score, 4)}
+        for where, pairs in (("held out and training", report.leaked), ("anywhere", report.pairs))
+        for one in pairs
+    ]  # fmt: skip
+    told = ", ".join(
+        f"{name} {one.pairs:,} pairs in {one.clusters:,} clusters, {one.leaks:,} across the split"
+        for name, one in report.counts.items()
+    )
+    headline = f"near-duplicates from a cosine of {report.threshold:.2f}: {told}"
+    nothing = [{"where": "nothing is nearly the same"}]
+    create_table_artifact(rows or nothing, key=key_of("duplicates", space), description=headline)
+    return headline
 
 
 def stage_table(done: Ingested) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from prefect import task
 
 from config.params import MineParams
@@ -11,11 +12,14 @@ from storage.filters import eq, isin
 from storage.marks import remembered
 from storage.tables import Store
 from storage.workspace import Workspace
-from tasks.align import TRAIN, open_space, vectors_of
+from tasks.align import TRAIN, load_training, open_space, vectors_of
+from tasks.alignment.space import JointSpace
 from tasks.mining.pairs import mutual_neighbours
 from tasks.policies import RETRY, code_version
 from tasks.refs import EncoderRef, Mined, SpaceRef
 from tasks.sources.item import bucket_of, digest, pair_key
+
+Array = npt.NDArray[np.float32]
 
 _CODE = ("tasks/mine.py", "tasks/mining", "tasks/retrieval")
 
@@ -57,7 +61,12 @@ def _mine(
     )
     projected = [joint.project(name, one) for name, one in zip(sorted(space.modalities), vectors, strict=True)]
     found = mutual_neighbours(
-        *projected, k=params.k, score=params.score, min_margin=params.min_margin, hubness_k=joint.hubness_k
+        *projected,
+        k=params.k,
+        score=params.score,
+        anchors=_anchors(store, joint, collections, encoded, params) if params.score == "kl" else None,
+        min_margin=params.min_margin,
+        hubness_k=joint.hubness_k,
     )
     names = sorted(space.modalities)
     rows = []
@@ -85,9 +94,25 @@ def _mine(
     return Mined(mined=len(rows), digest=digest(*sorted(row["key"] for row in rows)))
 
 
+def _anchors(
+    store: Store, joint: JointSpace, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...], params: MineParams
+) -> tuple[Array, Array]:
+    """Given training pairs in the space, by the modalities in order: all of them, or some drawn by seed."""
+    training = load_training(store, collections, encoded)
+    draw = np.random.default_rng(params.seed)
+    chosen = draw.permutation(len(training.pairs))[: params.anchors]
+    sides = sorted(
+        zip((training.left, training.right), training.pairs[chosen].T, strict=True), key=lambda side: side[0].modality
+    )
+    left, right = (
+        joint.project(view.modality, {name: one[rows] for name, one in view.vectors.items()}) for view, rows in sides
+    )
+    return left, right
+
+
 def _unpaired(
     store: Store, collections: tuple[str, ...], modality: str, paired: set[str], encoded: tuple[EncoderRef, ...]
-) -> tuple[list[str], dict[str, np.ndarray[tuple[int, int], np.dtype[np.float32]]]]:
+) -> tuple[list[str], dict[str, Array]]:
     where = isin("collection", collections) & eq("modality", modality) & eq("split", TRAIN)
     items = [
         row for row in store.read(schemas.ITEMS, ["key", "content_hash"], where).to_pylist() if row["key"] not in paired

@@ -97,6 +97,39 @@ class GroupReport(Ref):
         )
 
 
+class NearPair(Ref):
+    """Two contents of one modality that are nearly the same, by file or text, and the split of each."""
+
+    modality: str
+    left: str
+    right: str
+    splits: tuple[str, str]
+    score: float
+
+
+class NearCounts(Ref):
+    """Of one modality: distinct contents, pairs of near-duplicates, their clusters, held-out ones near to training."""
+
+    contents: int
+    pairs: int
+    clusters: int
+    leaks: int
+
+
+class DuplicateReport(Ref):
+    """Near-duplicates among the items of a space, from a cosine of `threshold` on; the nearest as examples."""
+
+    threshold: float
+    counts: dict[str, NearCounts]
+    leaked: tuple[NearPair, ...] = Field(default=(), description="Held out on the left, training on the right.")
+    pairs: tuple[NearPair, ...] = ()
+
+    @property
+    def media_leaks(self) -> int:
+        """Held-out media with a near-duplicate in training. Texts are counted, but people do write the same twice."""
+        return sum(one.leaks for modality, one in self.counts.items() if modality != "text")
+
+
 class EncoderRef(Ref):
     """Which table holds the vectors of a modality under an encoder."""
 

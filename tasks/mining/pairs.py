@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.retrieval.hubness import csls, hubness_terms
-from tasks.retrieval.knn import CELLS, blocks, top_k
+from tasks.retrieval.knn import CELLS, exact_top_k
+from tasks.retrieval.shortlist import fast_top_k
+from tasks.retrieval.similarity import Anchors, Score, factors, of_products
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -28,14 +29,16 @@ def mutual_neighbours(
     b: Array,
     *,
     k: int = 1,
-    score: Literal["cosine", "csls"] = "csls",
+    score: Score | Literal["csls"] = "csls",
+    anchors: Anchors | None = None,
     min_margin: float = 0.0,
     hubness_k: int = 10,
     cells: int = CELLS,
 ) -> Matches:
-    """Pairs (i, j) of rows of `a` (n, d) and `b` (m, d), unit vectors, each in the other's top `k`.
+    """Pairs (i, j) of rows of `a` (n, d) and `b` (m, d), each in the other's top `k` by the similarity `score`.
 
-    CSLS (Conneau et al. 2018) is 2·cos − r(i) − r(j), with r over the other side. The margin is how far the pair leads
+    CSLS (Conneau et al. 2018) is 2·cos − r(i) − r(j), with r over the other side; it takes unit vectors. `kl` needs
+    `anchors`, pairs of both sides, and holds 2·anchors + 2 numbers a row. The margin is how far the pair leads
     the best other candidate of its left item, below zero for all but the first one, and 0 where there is no other;
     pairs below `min_margin` are left out. `cells` bounds the scores that are held at once.
 
@@ -46,11 +49,7 @@ def mutual_neighbours(
     if not len(a) or not len(b):
         empty = np.empty(0, np.int64)
         return Matches(empty, empty, np.empty(0, np.float32), np.empty(0, np.float32))
-    terms = np.zeros(len(a), np.float32), np.zeros(len(b), np.float32)
-    if score == "csls":
-        terms = hubness_terms(a, b, hubness_k, cells=cells), hubness_terms(b, a, hubness_k, cells=cells)
-    near_b, score_b = _neighbours(a, b, terms, k + 1, score, cells)
-    near_a, _ = _neighbours(b, a, terms[::-1], k, score, cells)
+    (near_b, score_b), (near_a, _) = _both_ways(a, b, k, score, anchors, hubness_k, cells)
     left = np.repeat(np.arange(len(a)), min(k, near_b.shape[1]))
     right = near_b[:, :k].ravel()
     values = score_b[:, :k].ravel()
@@ -63,15 +62,25 @@ def mutual_neighbours(
     return Matches(left[keep], right[keep], values[keep], margin[keep].astype(np.float32))
 
 
-def _neighbours(
-    queries: Array, gallery: Array, terms: tuple[Array, Array], k: int, score: str, cells: int
-) -> tuple[Indices, Array]:
-    indices, scores = [], []
-    for part in blocks(len(queries), len(gallery), cells):
-        values = queries[part] @ gallery.T
-        if score == "csls":
-            values = csls(values, terms[0][part], terms[1])
-        found = top_k(np.asarray(values, np.float32), k)
-        indices.append(found[0])
-        scores.append(found[1])
-    return np.concatenate(indices), np.concatenate(scores)
+def _both_ways(
+    a: Array, b: Array, k: int, score: str, anchors: Anchors | None, hubness_k: int, cells: int
+) -> tuple[tuple[Indices, Array], tuple[Indices, Array]]:
+    """The `k` + 1 nearest of `b` to each row of `a`, and the `k` nearest of `a` to each row of `b`, and how near."""
+    if score == "csls":
+        r_a, r_b = (fast_top_k(x, y, hubness_k, cells=cells)[1].mean(1) for x, y in ((a, b), (b, a)))
+        return _csls(a, b, r_a, r_b, k + 1, cells), _csls(b, a, r_b, r_a, k, cells)
+    plain = cast("Score", score)
+    left, right = factors(plain, a, b, anchors)
+    # −d² and minus a divergence are never positive: bf16 cannot rank them
+    search = fast_top_k if plain in ("cosine", "dot") else exact_top_k
+    found = search(left, right, k + 1, cells=cells), search(right, left, k, cells=cells)
+    near_b, near_a = ((indices, of_products(values, plain)) for indices, values in found)
+    return near_b, near_a
+
+
+def _csls(queries: Array, gallery: Array, own: Array, other: Array, k: int, cells: int) -> tuple[Indices, Array]:
+    """Neighbours by 2·cos − r(gallery), a product with the term as one more column; then − r(query)."""
+    left = np.concatenate([2 * queries, np.ones((len(queries), 1), np.float32)], axis=1)
+    right = np.concatenate([gallery, -other[:, None]], axis=1)
+    indices, values = fast_top_k(left, right, k, cells=cells)
+    return indices, values - own[:, None]

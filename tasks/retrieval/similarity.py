@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
+Score = Literal["cosine", "dot", "euclidean", "kl"]
+Anchors = tuple[npt.ArrayLike, npt.ArrayLike]
+TEMPERATURE = 0.05
+"""Of a profile over anchors."""
+
 _SMALL = 1e-12
 
 
@@ -58,7 +65,11 @@ def euclidean_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> Array:
 
 
 def profile_divergence(
-    a: npt.ArrayLike, b: npt.ArrayLike, anchors_a: npt.ArrayLike, anchors_b: npt.ArrayLike, temperature: float = 0.05
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    anchors_a: npt.ArrayLike,
+    anchors_b: npt.ArrayLike,
+    temperature: float = TEMPERATURE,
 ) -> Array:
     """Symmetrised KL divergence between softmax profiles over the same anchors: (n, m), a distance, 0 for equals.
 
@@ -92,3 +103,66 @@ def to_similarity(distance: npt.ArrayLike, metric: str) -> Array:
     """
     values = np.asarray(distance, np.float32)
     return 1 - values if metric == "cosine" else -values
+
+
+def similarity(score: Score, a: npt.ArrayLike, b: npt.ArrayLike, anchors: Anchors | None = None) -> Array:
+    """Similarity of each row of `a` (n, d) with each row of `b` (m, d): (n, m), higher is nearer for every score.
+
+    `euclidean` is minus the distance, `kl` minus the divergence of the profiles over `anchors`, which it alone needs.
+
+    >>> similarity("euclidean", [[0, 0]], [[3, 4]]).tolist()
+    [[-5.0]]
+    """
+    if score == "kl":
+        return to_similarity(profile_divergence(a, b, *_needed(anchors)), score)
+    if score == "euclidean":
+        return to_similarity(euclidean_distance(a, b), score)
+    return cosine(a, b) if score == "cosine" else dot(a, b)
+
+
+def factors(score: Score, a: npt.ArrayLike, b: npt.ArrayLike, anchors: Anchors | None = None) -> tuple[Array, Array]:
+    """Vectors (n, w) and (m, w) whose dot products rank as the similarity does, so that one search serves all scores.
+
+    The products are the similarities themselves, but for `euclidean`, where they are −d²: see `of_products`. The width
+    is that of the vectors, 2 more for `euclidean`, and 2·anchors + 2 for `kl`.
+
+    >>> left, right = factors("euclidean", [[0, 0]], [[3, 4]])
+    >>> (left @ right.T).tolist()
+    [[-25.0]]
+    """
+    if score == "cosine":
+        return normalise(a), normalise(b)
+    left, right = np.asarray(a, np.float32), np.asarray(b, np.float32)
+    if score == "dot":
+        return left, right
+    if score == "euclidean":
+        own = [-(x.astype(np.float64) ** 2).sum(1, keepdims=True) for x in (left, right)]
+        return _side([2 * left], own[0], first=True), _side([right], own[1], first=False)
+    profiles = [_profile(x, y, TEMPERATURE) for x, y in zip((left, right), _needed(anchors), strict=True)]
+    own = [-(p * log).sum(1, keepdims=True) / 2 for p, log in profiles]
+    (p, log_p), (q, log_q) = profiles
+    return _side([p / 2, log_p / 2], own[0], first=True), _side([log_q, q], own[1], first=False)
+
+
+def of_products(products: Array, score: Score) -> Array:
+    """The similarities behind products of `factors`; what rounding lifted above the greatest possible one is cut.
+
+    >>> of_products(np.array([-25.0, 1e-9], np.float32), "euclidean").tolist()
+    [-5.0, -0.0]
+    """
+    if score in ("cosine", "dot"):
+        return products
+    distance = np.maximum(-products, 0)
+    return to_similarity(np.sqrt(distance) if score == "euclidean" else distance, score)
+
+
+def _side(parts: list[npt.NDArray[np.generic]], own: npt.NDArray[np.float64], *, first: bool) -> Array:
+    """Columns of one side, its own term, and a one that takes up the other's."""
+    ones = np.ones_like(own)
+    return np.concatenate([*parts, *((own, ones) if first else (ones, own))], axis=1, dtype=np.float32)
+
+
+def _needed(anchors: Anchors | None) -> Anchors:
+    if anchors is None:
+        raise ValueError("similarity kl needs anchors: pairs of both sides")
+    return anchors

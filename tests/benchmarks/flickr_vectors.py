@@ -107,9 +107,7 @@ def some_pairs(split: Split, n: int, seed: int) -> Indices:
     return np.asarray(first[draw.permutation(len(first))[:n]])
 
 
-def views(
-    split: Split, pairs: Indices, images: Sequence[str], texts: Sequence[str]
-) -> tuple[View, View, Indices]:
+def views(split: Split, pairs: Indices, images: Sequence[str], texts: Sequence[str]) -> tuple[View, View, Indices]:
     """The items of `pairs` alone, as a fit takes them; groups are images."""
     rows, place = zip(*(np.unique(pairs[:, side], return_inverse=True) for side in (0, 1)), strict=True)
     of = dict(zip(pairs[:, 1].tolist(), pairs[:, 0].tolist(), strict=True))
@@ -119,9 +117,7 @@ def views(
     return left, right, np.stack(place, 1)
 
 
-def measured(
-    val: Split, project: Callable[[str], Array], hubness: Callable[[Array, str], Array], cpu: float
-) -> Result:
+def measured(val: Split, project: Callable[[str], Array], hubness: Callable[[Array, str], Array], cpu: float) -> Result:
     """Both directions on val, with 1,000 draws over images. `project` gives the vectors of a modality."""
     of = np.empty(len(val.words), np.int64)
     of[val.pairs[:, 1]] = val.pairs[:, 0]

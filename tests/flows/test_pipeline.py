@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from config.errors import RunError, UserError
-from config.params import AssessParams, PipelineParams
+from config.params import AssessParams, MineParams, PipelineParams
 from flows.pipeline import pipeline
 from storage import schemas
 from storage.spaces import published
 from storage.tables import Store
 from storage.workspace import Workspace
+from tasks.mine import mine_pairs
 from tasks.refs import Outcome
 from tests.flows.runs import TaskRuns, params_for
 from tests.tiny import write_collection
@@ -181,6 +183,34 @@ def test_mined_pairs_are_written_with_provenance(made: Made) -> None:
     assert len(mined) == outcome.aligned.mined > 0
     assert all(row["margin"] >= 0 and row["round"] == 1 and "csls" in row["method"] for row in mined)
     assert len({row["left"] for row in mined}) == len(mined)
+    found = {score: _mined(made, outcome, score) for score in ("cosine", "dot", "euclidean", "kl")}
+    assert found["cosine"] == found["dot"] == found["euclidean"]  # of unit vectors all three rank alike
+    assert found["kl"]
+
+
+def _mined(made: Made, outcome: Outcome, score: str) -> set[tuple[str, str]]:
+    """The pairs that the task mines by another score."""
+    params = MineParams.model_validate({"method": "mutual", "score": score, "anchors": 10})
+    workspace, aligned = Workspace(root=made.root / "workspace"), outcome.aligned
+    mine_pairs.fn(workspace, aligned.space, aligned.collections, aligned.encoded, params)
+    rows = made.store.read(schemas.PAIRS, ["left", "right", "source", "method"]).to_pylist()
+    mined = [row for row in rows if row["source"] == "mined"]
+    assert all(f"mutual-{score}@1" in row["method"] for row in mined)
+    return {(row["left"], row["right"]) for row in mined}
+
+
+def test_a_leak_stops_a_strict_run_before_training(made: Made) -> None:
+    """A picture that is saved anew and held out is no exact copy; a strict run names both and fits nothing."""
+    folder = write_collection(made.root / "leaky", 20)
+    Image.open(folder / "0003.png").save(folder / "again.jpg", quality=95)
+    lines = [json.loads(line) | {"split": "train"} for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    lines.append({"file_name": "again.jpg", "captions": ["the long picture"], "split": "test"})
+    (folder / "metadata.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    strict = {"strict": True, "near_duplicate": 0.99}
+    with TaskRuns() as runs, pytest.raises(RunError, match=r"again\.jpg ~ .*\.png"):
+        pipeline(params_for(folder, made.params.encode.encoders, preprocess=strict))
+    assert runs.named("check duplicates")
+    assert not runs.named("fit")
 
 
 def test_a_split_that_is_not_there_stops(made: Made) -> None:
@@ -218,6 +248,7 @@ def test_artifacts_are_left_in_prefect(made: Made) -> None:
         ("slices-shapes", "table"),
         ("headline-shapes", "markdown"),
         ("ingest-shapes", "markdown"),
+        ("duplicates-shapes", "table"),
     } <= kinds
 
 

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 
 from tasks.retrieval.similarity import (
+    Score,
     cosine,
     dot,
     euclidean_distance,
+    factors,
     linear_map,
     normalise,
+    of_products,
     profile_divergence,
+    similarity,
     to_similarity,
 )
 
@@ -135,3 +139,29 @@ def test_a_similarity_is_a_distance_turned_round() -> None:
     np.testing.assert_allclose(to_similarity(1 - cosine(a, b), "cosine"), cosine(a, b), atol=1e-6)
     distances = euclidean_distance(a, b)
     assert np.array_equal(np.argsort(to_similarity(distances, "l2"), 1)[:, ::-1], np.argsort(distances, 1))
+
+
+@pytest.mark.parametrize("score", ["cosine", "dot", "euclidean", "kl"])
+def test_products_of_factors_are_the_similarity(score: Score) -> None:
+    """Dot products of the factors give back each similarity, and the nearest is the highest."""
+    generator = np.random.default_rng(3)
+    a, b, left, right = (generator.normal(size=(n, 6)).astype(np.float32) for n in (20, 30, 9, 9))
+
+    def minus_kl(x: list[float], y: list[float]) -> float:
+        p, q = plain_profile(x, left.tolist(), 0.05), plain_profile(y, right.tolist(), 0.05)
+        return -float(np.sum(rel_entr(p, q) + rel_entr(q, p))) / 2
+
+    expected = similarity(score, a, b, (left, right))
+    one, other = factors(score, a, b, (left, right))
+    products = one @ other.T
+    np.testing.assert_allclose(of_products(products, score), expected, atol=1e-4)
+    assert (np.argmax(products, axis=1) == np.argmax(expected, axis=1)).all()
+    oracle = {"cosine": plain_cosine, "dot": plain_dot, "euclidean": lambda x, y: -math.dist(x, y), "kl": minus_kl}
+    np.testing.assert_allclose(expected, looped(a.tolist(), b.tolist(), oracle[score]), rtol=1e-4, atol=1e-4)
+
+
+def test_the_own_is_the_nearest() -> None:
+    """Under every score but the dot product no item is nearer than the item itself."""
+    x = np.random.default_rng(4).normal(size=(25, 5)).astype(np.float32)
+    for score in ("cosine", "euclidean", "kl"):
+        assert (similarity(score, x, x, (x[:9], x[:9])).argmax(1) == np.arange(25)).all()
