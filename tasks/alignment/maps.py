@@ -132,7 +132,7 @@ class Relative:
 
 @dataclass(frozen=True)
 class Gated:
-    """Σₑ g(x)ₑ · x·Aₑ with gates g = softmax(x·G + b) over `matrices` (e, width, dim): which encoder counts for an item.
+    """Σₑ g(x)ₑ · x·Aₑ, gates g = softmax(x·G + b) over `matrices` (e, width, dim): which encoder counts for an item.
 
     Source: the mixture of experts of Miech et al. 2018, with one expert an encoder.
     """
