@@ -116,7 +116,7 @@ class HeadsParams(Params):
 class AlignParams(Params):
     """How the projection heads are fitted."""
 
-    method: Literal["auto", "cca", "heads", "ridge", "procrustes", "asif"] = Field(
+    method: Literal["auto", "cca", "soft", "heads", "ridge", "procrustes", "asif"] = Field(
         "auto", description="auto: what ranks held-out groups best within the time budget; else a method by name."
     )
     heads: HeadsParams = HeadsParams()

@@ -164,44 +164,7 @@ class Gated:
         return cls(arrays["matrices"], arrays["gates"], arrays["bias"])
 
 
-@dataclass(frozen=True)
-class Stack:
-    """Several maps side by side, each at length √share: the dot product is the weighted sum of their cosines."""
-
-    kind: ClassVar[str] = "stack"
-    parts: tuple[Map, ...]
-    shares: tuple[float, ...]
-
-    @property
-    def dim(self) -> int:
-        """Sum of the parts' widths."""
-        return sum(one.dim for one in self.parts)
-
-    def apply(self, x: Array) -> Array:
-        """Features (n, width) → (n, dim)."""
-        sides = [np.sqrt(share) * normalise(one.apply(x)) for one, share in zip(self.parts, self.shares, strict=True)]
-        return np.asarray(np.concatenate(sides, 1), np.float32)
-
-    def arrays(self) -> dict[str, Array]:
-        """Those of the parts, led by place and kind."""
-        out = {"shares": np.array(self.shares, np.float32)}
-        for place, one in enumerate(self.parts):
-            out |= {f"{place}.{one.kind}.{name}": value for name, value in one.arrays().items()}
-        return out
-
-    @classmethod
-    def load(cls, arrays: Mapping[str, Array]) -> Self:
-        """The inverse of `arrays`."""
-        shares = tuple(arrays["shares"].tolist())
-        parts = []
-        for place in range(len(shares)):
-            own = {name: one for name, one in arrays.items() if name.startswith(f"{place}.")}
-            kind = next(iter(own)).split(".")[1]
-            parts.append(load_map(kind, inside(own, f"{place}.{kind}.")))
-        return cls(tuple(parts), shares)
-
-
-KINDS: Sequence[type[Map]] = (Linear, Residual, Relative, Gated, Stack)
+KINDS: Sequence[type[Map]] = (Linear, Residual, Relative, Gated)
 
 
 def load_map(kind: str, arrays: Mapping[str, Array]) -> Map:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,7 +21,9 @@ Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Maps = tuple[Map, Map]
 _QUERIES = 1_000
-"""Held-out pairs a fold is scored on, and training queries behind its hubness terms."""
+"""Held-out pairs a fold is scored on, training queries behind its hubness terms, loose items in its galleries."""
+_REPEATS = 3
+"""How often few groups are cut into folds."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Problem:
     """Features `x` (nx, wx) and `y` (ny, wy), `pairs` (m, 2) of their rows with `weights` (m,), `groups` (nx,) of x.
 
     `blocks` are, for either side, each encoder's rows (w, width) of the rotation that mixed the encoders; `known` are
-    the moments over all pairs, where someone has them.
+    the moments over all pairs, where someone has them; `chosen` remembers what a method chose, for one built on it.
     """
 
     x: Array
@@ -52,6 +54,7 @@ class Problem:
     weights: npt.NDArray[np.float64] | None = None
     blocks: tuple[list[Array], list[Array]] = ([], [])
     known: Moments | None = None
+    chosen: dict[str, Choice] = field(default_factory=dict)
 
     @cached_property
     def whole(self) -> Moments:
@@ -59,33 +62,44 @@ class Problem:
         return self.known or moments(self.x, self.y, self.pairs, self.weights)
 
     @cached_property
+    def loose(self) -> tuple[Indices, Indices]:
+        """Items of either side that no pair holds, at most `_QUERIES`, drawn by seed: they swell a small gallery."""
+        generator = np.random.default_rng(self.plan.seed)
+        rows = [np.setdiff1d(np.arange(len(z)), self.pairs[:, side]) for side, z in enumerate((self.x, self.y))]
+        left, right = (np.sort(generator.permutation(one)[:_QUERIES]) for one in rows)
+        return left, right
+
+    @cached_property
     def folds(self) -> list[Fold]:
-        """The pairs cut by groups into `plan.folds` parts, each held out once."""
+        """The pairs cut by groups into `plan.folds` parts, each held out once; few groups are cut several times."""
         generator = np.random.default_rng(self.plan.seed)
         names, number = np.unique(self.groups[self.pairs[:, 0]], return_inverse=True)
-        fold_of = generator.permutation(np.arange(len(names)) % self.plan.folds)[number]
         out = []
-        for fold in range(self.plan.folds):
-            inside = fold_of != fold
-            if inside.any() and not inside.all():
-                train, held = self.pairs[inside], self.pairs[~inside]
-                weights = None if self.weights is None else self.weights[inside]
-                out.append(Fold(self, train, weights, held, _one_each(held, generator), _one_each(train, generator)))
+        for _ in range(min(_REPEATS, -(-_QUERIES // len(names)))):
+            fold_of = generator.permutation(np.arange(len(names)) % self.plan.folds)[number]
+            for fold in range(self.plan.folds):
+                inside = fold_of != fold
+                if inside.any() and not inside.all():
+                    train, held = self.pairs[inside], self.pairs[~inside]
+                    weights = None if self.weights is None else self.weights[inside]
+                    queries, bank = _one_each(held, generator), _one_each(train, generator)
+                    out.append(Fold(self, train, weights, held, queries, bank))
         return out
 
 
 class Rows(NamedTuple):
-    """Paired queries of both sides (n, width), and training queries of both sides (b, width) as banks."""
+    """Paired queries of both sides (n, width), training queries as banks (b, width), items of no pair (l, width)."""
 
     x: Array
     y: Array
     bank_x: Array
     bank_y: Array
+    loose_x: Array
+    loose_y: Array
 
-    def turned(self, vx: npt.NDArray[np.float64], vy: npt.NDArray[np.float64]) -> Rows:
-        """All of them in other bases (width, width)."""
-        pairs = zip(self, (vx, vy, vx, vy), strict=True)
-        return Rows(*(np.asarray(one @ v, np.float32) for one, v in pairs))
+    def each(self, left: Callable[[Array], Array], right: Callable[[Array], Array]) -> Rows:
+        """All of them through the function of their side."""
+        return Rows(*(way(one) for one, way in zip(self, (left, right) * 3, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -110,26 +124,35 @@ class Fold:
     @property
     def inner(self) -> Problem:
         """The training pairs as a problem of their own."""
-        return replace(self.problem, pairs=self.train, weights=self.weights, known=self.moments)
+        return replace(self.problem, pairs=self.train, weights=self.weights, known=self.moments, chosen={})
 
     @cached_property
     def rows(self) -> Rows:
-        """The features of what is held out and of the banks."""
+        """The features of what is held out, of the banks, and of what has no pair at all."""
         x, y = self.problem.x, self.problem.y
-        return Rows(x[self.queries[:, 0]], y[self.queries[:, 1]], x[self.bank[:, 0]], y[self.bank[:, 1]])
+        loose_x, loose_y = self.problem.loose
+        queries, bank = self.queries, self.bank
+        return Rows(x[queries[:, 0]], y[queries[:, 1]], x[bank[:, 0]], y[bank[:, 1]], x[loose_x], y[loose_y])
 
     def score(self, maps: Maps, rows: Rows | None = None) -> float:
         """Held-out rsum of a pair of maps, with the hubness correction; `rows` stand for the fold's own."""
-        z = [normalise(maps[side].apply(one)) for side, one in zip((0, 1, 0, 1), rows or self.rows, strict=True)]
-        return held_out_rsum(z[0], z[1], z[2], z[3], self.problem.plan.hubness_k)
+        left, right = (_unit(one) for one in maps)
+        return held_out_rsum((rows or self.rows).each(left, right), self.problem.plan.hubness_k)
 
 
-def held_out_rsum(x: Array, y: Array, bank_x: Array, bank_y: Array, k: int) -> float:
-    """Rsum of paired unit vectors `x` and `y` (n, dim), corrected by the banks of either side: 0 to 600."""
-    s = x @ y.T
-    relevant = np.arange(len(x))[:, None]
-    ways = (corrected(s, hubness_terms(y, bank_x, k)), corrected(s.T, hubness_terms(x, bank_y, k)))
-    return rsum(*(summary(per_query(positions(way, relevant), relevant)) for way in ways))
+def held_out_rsum(z: Rows, k: int) -> float:
+    """Rsum of paired unit vectors among each other and the loose ones, corrected by the banks: 0 to 600."""
+    relevant = np.arange(len(z.x))[:, None]
+    ways = []
+    for queries, paired, loose, bank in ((z.x, z.y, z.loose_y, z.bank_x), (z.y, z.x, z.loose_x, z.bank_y)):
+        gallery = np.concatenate([paired, loose])
+        scores = corrected(queries @ gallery.T, hubness_terms(gallery, bank, k))
+        ways.append(summary(per_query(positions(scores, relevant), relevant)))
+    return rsum(*ways)
+
+
+def _unit(one: Map) -> Callable[[Array], Array]:
+    return lambda x: normalise(one.apply(x))
 
 
 def _one_each(pairs: Indices, generator: np.random.Generator) -> Indices:

@@ -11,10 +11,18 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.methods import asif, auto, cca, heads, procrustes, ridge
+from tasks.alignment.methods import asif, auto, cca, heads, procrustes, ridge, soft
 from tasks.alignment.problem import Choice, Maps, Problem
 
-METHODS: dict[str, ModuleType] = {"cca": cca, "ridge": ridge, "procrustes": procrustes, "asif": asif, "heads": heads}
+METHODS: dict[str, ModuleType] = {
+    "cca": cca,
+    "soft": soft,
+    "heads": heads,
+    "ridge": ridge,
+    "procrustes": procrustes,
+    "asif": asif,
+}
+"""In the order in which `auto` tries them; between equals the earlier one is taken."""
 AUTO = "auto"
 NAMES = (*METHODS, AUTO)
 
@@ -24,8 +32,9 @@ def choose(problem: Problem) -> Choice:
     if problem.plan.method not in NAMES:
         raise ValueError(f"there is no method {problem.plan.method!r}; known: {', '.join(NAMES)}")
     if problem.plan.method == AUTO:
-        order = ("cca", "heads", "ridge", "procrustes", "asif")
-        return auto.choose_among({name: METHODS[name] for name in order}, problem)
+        left, right = problem.loose
+        without = set() if len(left) and len(right) else {"soft"}
+        return auto.choose_among({name: one for name, one in METHODS.items() if name not in without}, problem)
     found: Choice = METHODS[problem.plan.method].choose(problem)
     return found
 

@@ -10,14 +10,17 @@ from tasks.alignment.problem import Choice, Fold, Problem
 
 Key = tuple[float, ...]
 Trials = Callable[[Fold, set[Key] | None], Iterable[tuple[Key, float]]]
-_FINALISTS = 12
+_FINALISTS, _FEW_FINALISTS = 12, 40
+_FEW = 1_000
+"""Pairs below which one fold says little, and a trial costs little."""
 
 
 def best_of(problem: Problem, names: tuple[str, ...], trials: Trials) -> Choice:
     """The values with the best mean over the folds. `trials(fold, only)` scores the keys in `only`, or all of them."""
     first, *others = problem.folds
     scores: dict[Key, list[float]] = {key: [score] for key, score in trials(first, None)}
-    best = sorted(scores, key=lambda key: -scores[key][0])[:_FINALISTS]
+    finalists = _FINALISTS if len(problem.pairs) >= _FEW else _FEW_FINALISTS
+    best = sorted(scores, key=lambda key: -scores[key][0])[:finalists]
     for fold in others:
         for key, score in trials(fold, set(best)):
             scores[key].append(score)

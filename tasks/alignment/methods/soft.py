@@ -32,14 +32,13 @@ SHARE = 0.5
 
 
 def choose(problem: Problem) -> Choice:
-    """CCA's values for the start, and the number of rounds: each must improve the mean over the folds."""
+    """CCA's values for the start, and the number of rounds that ranks best over the folds; none where all hurt."""
     problem = _narrow(problem)
     first = cca.choose(problem)
-    scores = np.array([[fold.score(maps) for maps in _rounds(fold.inner, first, fold.train)] for fold in problem.folds])
-    mean = scores.mean(0)
-    rounds = 0
-    while rounds < ROUNDS and mean[rounds + 1] > mean[rounds]:
-        rounds += 1
+    pool = _unpaired(problem)
+    scores = [[fold.score(maps) for maps in _rounds(fold.inner, first, fold.train, pool)] for fold in problem.folds]
+    mean = np.array(scores).mean(0)
+    rounds = int(mean.argmax())
     tried = [
         dict(first.values) | {"rounds": n, "rsum": round(float(score), 3), "folds": len(scores)}
         for n, score in enumerate(mean)
@@ -48,11 +47,12 @@ def choose(problem: Problem) -> Choice:
 
 
 def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
-    """A function from given pairs to heads; all other items of the problem are unpaired."""
+    """A function from given pairs to heads; the items that no pair of the problem holds are the unpaired ones."""
     narrow = _narrow(problem)
+    pool = _unpaired(narrow)
 
     def fit(pairs: Indices) -> Maps:
-        found = next(islice(_rounds(narrow, choice, pairs), choice["rounds"], None))
+        found = next(islice(_rounds(narrow, choice, pairs, pool), choice["rounds"], None))
         left, right = (_widened(one, z.shape[1]) for one, z in zip(found, (problem.x, problem.y), strict=True))
         return left, right
 
@@ -61,7 +61,7 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
 
 def _narrow(problem: Problem) -> Problem:
     """The leading principal components alone; they were found on paired and unpaired items together."""
-    return replace(problem, x=problem.x[:, :WIDTH], y=problem.y[:, :WIDTH], known=None)
+    return replace(problem, x=problem.x[:, :WIDTH], y=problem.y[:, :WIDTH], known=None, chosen={})
 
 
 def _widened(one: Map, width: int) -> Linear:
@@ -69,12 +69,19 @@ def _widened(one: Map, width: int) -> Linear:
     return Linear(np.pad(one.matrix, ((0, width - len(one.matrix)), (0, 0))))
 
 
-def _rounds(problem: Problem, choice: Choice, pairs: Indices) -> Iterator[Maps]:
+def _unpaired(problem: Problem) -> tuple[Array, Array]:
+    """The features of what no pair holds. Held-out items are not among them: they would meet their partners there."""
+    left, right = (
+        z[np.setdiff1d(np.arange(len(z)), problem.pairs[:, side])] for side, z in enumerate((problem.x, problem.y))
+    )
+    return left, right
+
+
+def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: tuple[Array, Array]) -> Iterator[Maps]:
     """The heads of the given pairs alone, and those after each round."""
     maps = cca.prepare(problem, choice)(pairs)
     yield maps
-    sides = problem.x, problem.y
-    ux, uy = (z[np.setdiff1d(np.arange(len(z)), pairs[:, side])] for side, z in enumerate(sides))
+    ux, uy = pool
     for _ in range(ROUNDS if len(ux) and len(uy) else 0):
         zx, zy = (normalise(one.apply(z)) for one, z in zip(maps, (ux, uy), strict=True))
         maps = _refit(problem, pairs, (ux, barycentres(zx, zy, uy)), (barycentres(zy, zx, ux), uy))

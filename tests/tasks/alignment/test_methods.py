@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tasks.alignment import methods
+from tasks.alignment.fit import View, fit_space
+from tasks.alignment.plan import HeadPlan, Plan
+from tasks.alignment.problem import Problem
+from tasks.metrics.retrieval import per_query, positions, summary
+
+PLAN = {"dim": 16, "pca": 64, "heads": HeadPlan(steps=40, batch=64)}
+DIRECTIONS, NOISE = 12, 3.0
+
+
+def planted(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of n pairs that share twelve hidden directions under noise, in 60 and 50 dimensions."""
+    maps = np.random.default_rng(99)
+    a, b = maps.normal(size=(DIRECTIONS, 60)), maps.normal(size=(DIRECTIONS, 50))
+    draw = np.random.default_rng(seed)
+    hidden = draw.normal(size=(n, DIRECTIONS))
+    x, y = (hidden @ one + NOISE * draw.normal(size=(n, one.shape[1])) for one in (a, b))
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def views(given: int, alone: int, seed: int = 0) -> tuple[View, View, np.ndarray]:
+    """`given` pairs, then as many items of either side that have no partner at all."""
+    x, y = planted(given + 2 * alone, seed)
+    rows = [np.arange(given + alone), np.r_[np.arange(given), given + alone + np.arange(alone)]]
+    left, right = (
+        View(name, {name: z[row]}, {name: False}, row) for name, z, row in (("image", x, rows[0]), ("text", y, rows[1]))
+    )
+    return left, right, np.stack([np.arange(given)] * 2, 1)
+
+
+def found(space: object, n: int = 300) -> float:
+    """MRR of image → text on new pairs."""
+    x, y = planted(n, 5)
+    scores = space.project("image", {"image": x}) @ space.project("text", {"text": y}).T  # type: ignore[attr-defined]
+    relevant = np.arange(n)[:, None]
+    return summary(per_query(positions(scores, relevant), relevant))["MRR"]
+
+
+def test_unpaired_items_help_where_pairs_are_few() -> None:
+    """With 20 pairs and 600 unpaired items a side, soft pseudo-pairs rank new pairs better than CCA alone does."""
+    left, right, pairs = views(20, 600)
+    soft = fit_space(left, right, pairs, Plan(method="soft", **PLAN)).space
+    plain = fit_space(left, right, pairs, Plan(method="cca", **PLAN)).space
+    assert soft.facts["chosen"]["rounds"] > 0
+    assert found(soft) > found(plain)
+
+
+def test_rounds_that_hurt_are_refused() -> None:
+    """Unpaired items of another world add nothing: no round is taken where none ranks held-out groups better."""
+    left, right, pairs = views(400, 400)
+    noise = np.random.default_rng(1)
+    for view, name in ((left, "image"), (right, "text")):
+        view.vectors[name][400:] = noise.normal(size=view.vectors[name][400:].shape) * 3
+    space = fit_space(left, right, pairs, Plan(method="soft", **PLAN)).space
+    scores = [one["rsum"] for one in space.facts["tried"] if "rounds" in one]
+    assert space.facts["chosen"]["rounds"] == 0
+    assert max(scores) == scores[0]
+
+
+def test_auto_takes_what_ranks_best_and_says_why() -> None:
+    """Its choice has the best held-out rsum of all that it tried, each method by its own best values."""
+    left, right, pairs = views(120, 0)
+    space = fit_space(left, right, pairs, Plan(method="auto", **PLAN)).space
+    tried = space.facts["tried"]
+    assert {one["method"] for one in tried} == set(methods.METHODS) - {"soft"}
+    finished = [one for one in tried if one["folds"] == max(other["folds"] for other in tried)]
+    assert space.facts["method"] == max(finished, key=lambda one: one["rsum"])["method"]
+    assert space.facts["method"] in space.facts["why"]
+    again = fit_space(left, right, pairs, Plan(method="auto", **PLAN), values=space.facts["chosen"]).space
+    assert np.array_equal(
+        again.project("text", {"text": planted(5, 1)[1]}), space.project("text", {"text": planted(5, 1)[1]})
+    )
+
+
+def test_auto_stops_at_its_budget_and_names_what_it_left() -> None:
+    """With next to no time the first method alone is tried, and the others are named."""
+    left, right, pairs = views(60, 30)
+    space = fit_space(left, right, pairs, Plan(method="auto", seconds=1e-9, **PLAN)).space
+    assert space.facts["method"] == "cca"
+    assert "not tried" in space.facts["why"]
+    assert "asif" in space.facts["why"]
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_a_choice_is_made_on_held_out_groups(method: str) -> None:
+    """The score of a fold is that of heads which have not seen its pairs: partners exchanged in it fall to chance."""
+    x, y = planted(120, 2)
+    pairs = np.stack([np.arange(120)] * 2, 1)
+    whole = Problem(x, y, pairs, np.arange(120), Plan(method=method, **PLAN))
+    fold = whole.folds[0]
+    assert not set(fold.queries[:, 0].tolist()) & set(fold.train[:, 0].tolist())
+    choice = methods.choose(whole)
+    maps = methods.prepare(fold.inner, choice)(fold.train)
+    assert fold.score(maps) > 3 * 100 * 2 * (1 + 5 + 10) / 40 / 2
