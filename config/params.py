@@ -120,7 +120,7 @@ class AlignParams(Params):
         "auto", description="auto: what ranks held-out groups best within the time budget; else a method by name."
     )
     heads: HeadsParams = HeadsParams()
-    seconds: float = Field(60.0, gt=0, description="Time after which auto tries no further method.")
+    seconds: float = Field(300.0, gt=0, description="Time after which auto tries no further method.")
     dim: int = Field(384, ge=2, le=2_048, description="Largest width of the joint space.")
     pca: int = Field(1_280, ge=2, le=4_096, description="Largest width of each encoder's principal components.")
     folds: int = Field(3, ge=2, le=20, description="Folds over groups that choose the values.")

@@ -7,7 +7,7 @@ from prefect.logging import get_run_logger
 
 from config.params import PipelineParams
 from flows.context import at_work, cached, folder_exists
-from flows.summaries import duplicates_artifact
+from flows.summaries import duplicates_artifact, rounds_artifacts
 from tasks.align import fit
 from tasks.duplicates import check_duplicates
 from tasks.index import index_space
@@ -36,6 +36,7 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
             )  # fmt: skip
 
         space = fitted("")
+        rounds_artifacts(space)
         mined = 0
         if params.mine.method == "mutual":
             pairs = mine_pairs(workspace, space, collections, encoded, params.mine, refresh)

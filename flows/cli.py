@@ -125,7 +125,8 @@ def align(*, collections: str | None = None, name: str | None = None, common: Co
     say(
         common,
         {"space": aligned.model_dump(mode="json"), "decision": decision.model_dump(mode="json")},
-        f"space {space.name} ({space.space_id}): {space.method} on {space.pairs:,} pairs, width {space.dim}, "
+        f"space {space.name} ({space.space_id}): {space.method} on {space.pairs:,} pairs, width {space.dim}"
+        f"{f' ({space.why})' if space.why else ''}, "
         f"index {aligned.index.index.kind} with recall@10 {aligned.index.index.recall:.3f}; {decision.event}: "
         f"{decision.reason}; next: modalign evaluate",
     )

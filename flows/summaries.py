@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from storage import catalog
 from storage.spaces import slug_of
 from storage.workspace import Workspace
-from tasks.refs import Decision, DuplicateReport, Ingested, ScoreRef, Updated, UpdatePlan
+from tasks.refs import Decision, DuplicateReport, Ingested, ScoreRef, SpaceRef, Updated, UpdatePlan
 
 _FAULTS = 100  # rows of quarantine that a person reads; `modalign quarantine list` has them all
 
@@ -69,6 +69,15 @@ def duplicates_artifact(space: str, report: DuplicateReport) -> str:
     nothing = [{"where": "nothing is nearly the same"}]
     create_table_artifact(rows or nothing, key=key_of("duplicates", space), description=headline)
     return headline
+
+
+def rounds_artifacts(space: SpaceRef) -> None:
+    """A table artifact a round of soft pseudo-pairs: accepted or refused, and the held-out rsum before and after it."""
+    for one in space.rounds:
+        verdict = "accepted" if one.accepted else "refused"
+        row = {"round": one.number, "verdict": verdict, "rsum before": one.before, "rsum after": one.after}
+        about = f"{space.name}: round {one.number} of soft pseudo-pairs {verdict}, {one.before:.1f} to {one.after:.1f}"
+        create_table_artifact([row], key=key_of(f"round-{one.number}", space.name), description=about)
 
 
 def stage_table(done: Ingested) -> list[dict[str, Any]]:

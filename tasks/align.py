@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from tasks.alignment.plan import HeadPlan, Plan
 from tasks.alignment.space import JointSpace
 from tasks.encode import spec_of
 from tasks.policies import by_content
-from tasks.refs import EncoderRef, SpaceRef
+from tasks.refs import EncoderRef, MiningRound, SpaceRef
 from tasks.sources.item import digest
 
 _CODE = ("tasks/align.py", "tasks/alignment", "tasks/retrieval", "tasks/metrics/retrieval.py", "storage/spaces.py")
@@ -75,6 +76,17 @@ def fit(
         dim=fitted.space.dim,
         method=facts["method"],
         pairs=len(training.pairs),
+        why=facts["why"],
+        rounds=rounds_of(facts),
+    )
+
+
+def rounds_of(facts: Mapping[str, Any]) -> tuple[MiningRound, ...]:
+    """The rounds of soft pseudo-pairs that a fit has tried, and which of them it kept."""
+    scores = {one["rounds"]: one["rsum"] for one in facts["tried"] if "rounds" in one}
+    kept = facts["chosen"].get("rounds", 0)
+    return tuple(
+        MiningRound(number=n, before=scores[n - 1], after=scores[n], accepted=n <= kept) for n in sorted(scores) if n
     )
 
 

@@ -177,8 +177,17 @@ class Ingested(Ref):
     seconds: float
 
 
+class MiningRound(Ref):
+    """A round of soft pseudo-pairs: held-out rsum before and after it, over folds of the given pairs."""
+
+    number: int
+    before: float
+    after: float
+    accepted: bool
+
+
 class SpaceRef(Ref):
-    """A fitted space: where its heads lie and which table holds its items."""
+    """A fitted space: where its heads lie and which table holds its items; why this method, and rounds of mining."""
 
     name: str
     space_id: str
@@ -188,6 +197,8 @@ class SpaceRef(Ref):
     dim: int
     method: str
     pairs: int
+    why: str = ""
+    rounds: tuple[MiningRound, ...] = ()
 
 
 class IndexRef(Ref):

@@ -35,5 +35,5 @@ class Plan:
     hubness_k: int = 10
     bank: int = 5_000
     seed: int = 0
-    seconds: float = 60.0
+    seconds: float = 300.0
     heads: HeadPlan = field(default_factory=HeadPlan)

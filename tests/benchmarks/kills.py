@@ -175,7 +175,7 @@ class Trial:
     def _options(self) -> list[str]:
         encoders = json.dumps({"image": ["builtin:efficientnet-lite0"], "text": [self._text]})
         options = [f"encode.encoders={encoders}", "align.dim=16", "align.pca=32", "assess.draws=100"]
-        options += ["assess.controls=2", "gate.policy=always", "refit.policy=never"]
+        options += ["align.method=cca", "assess.controls=2", "gate.policy=always", "refit.policy=never"]
         return [word for option in options for word in ("--set", option)]
 
     def run(self, words: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ def params_for(source: Path, encoders: dict[str, tuple[str, ...]], **more: Any) 
         "source": str(source),
         "encode": {"encoders": encoders, "shard_items": 40},
         "preprocess": {"shard_rows": 40},
-        "align": {"dim": 16, "pca": 32},
+        "align": {"method": "cca", "dim": 16, "pca": 32},
         "assess": {"draws": 100, "controls": 3},
     }
     for name, value in more.items():

@@ -28,7 +28,7 @@ def call(*words: str) -> int:
 def sets(params: PipelineParams) -> list[str]:
     """The params as --set options."""
     out = [f"encode.encoders={json.dumps(params.encode.encoders)}", f"encode.shard_items={params.encode.shard_items}"]
-    out += [f"align.dim={params.align.dim}", f"align.pca={params.align.pca}"]
+    out += [f"align.method={params.align.method}", f"align.dim={params.align.dim}", f"align.pca={params.align.pca}"]
     out += [f"assess.draws={params.assess.draws}", f"assess.controls={params.assess.controls}"]
     return [word for option in out for word in ("--set", option)]
 

@@ -37,7 +37,13 @@ def write_folder(root: Path) -> Path:
 def command(source: Path, workspace: Path, text: str) -> list[str]:
     """The real command line, on the real picture encoder, in shards of about 20 pictures."""
     encoders = json.dumps({"image": ["builtin:efficientnet-lite0"], "text": [text]})
-    options = [f"encode.encoders={encoders}", "encode.shard_items=20", "align.dim=16", "align.pca=32"]
+    options = [
+        f"encode.encoders={encoders}",
+        "encode.shard_items=20",
+        "align.method=cca",
+        "align.dim=16",
+        "align.pca=32",
+    ]
     options += ["assess.draws=100", "assess.controls=2"]
     sets = [word for option in options for word in ("--set", option)]
     return [sys.executable, "-m", "flows", "run", str(source), "--workspace", str(workspace), "--json", *sets]

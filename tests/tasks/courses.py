@@ -124,7 +124,7 @@ def made_ground(encoders: dict[str, tuple[str, ...]], folder: Path) -> Iterator[
         others.write()
         workspace = Workspace(root=root / "workspace")
         done = build(workspace, params_of(encoders, others.root))
-        align = AlignParams(dim=8, pca=8, folds=2, hubness_k=3)
+        align = AlignParams(method="cca", dim=8, pca=8, folds=2, hubness_k=3)
         space = fit.fn(workspace, SPACE, ("others",), done.groups.digest, done.encoded, align)
         collections = ("others", "photos")
         project_items.fn(workspace, space, collections, done.encoded)

@@ -75,6 +75,7 @@ def test_a_batch_holds_an_item_once() -> None:
     """A left item comes once a batch with one of its partners, all come once an epoch, all partners come in time."""
     pairs = np.stack([np.repeat(np.arange(10), 3), np.arange(30)], 1)
     seen: set[int] = set()
+    halves: list[int] = []
     for number, (left, right, mix) in enumerate(_batches(pairs, 5, 200, 0, mixup=True)):
         assert len(set(left.tolist())) == 5
         assert (right // 3 == left).all()
