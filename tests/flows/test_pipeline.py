@@ -16,6 +16,7 @@ from storage import schemas
 from storage.spaces import published
 from storage.tables import Store
 from storage.workspace import Workspace
+from tasks.alignment.methods import METHODS
 from tasks.mine import mine_pairs
 from tasks.refs import Outcome
 from tests.flows.runs import TaskRuns, params_for
@@ -186,6 +187,29 @@ def test_mined_pairs_are_written_with_provenance(made: Made) -> None:
     found = {score: _mined(made, outcome, score) for score in ("cosine", "dot", "euclidean", "kl")}
     assert found["cosine"] == found["dot"] == found["euclidean"]  # of unit vectors all three rank alike
     assert found["kl"]
+
+
+def test_unpaired_items_train_by_rounds_that_are_shown(made: Made) -> None:
+    """Soft pseudo-pairs run through the flow: each round is an artifact with its verdict; auto says why it chose."""
+    from prefect import get_client
+
+    lines = [json.loads(line) for line in (made.root / "shapes" / "metadata.jsonl").read_text().splitlines()]
+    folder = made.root / "partly"
+    shutil.copytree(made.root / "shapes", folder)
+    loose = [{"file_name": row["file_name"], "split": "train"} for row in lines[30:50]]
+    loose += [{"captions": row["captions"], "split": "train"} for row in lines[50:]]
+    kept = [row | {"split": "val" if i < 10 else "train"} for i, row in enumerate(lines[:30])]
+    (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in kept + loose) + "\n")
+    align = {"method": "auto", "dim": 16, "pca": 32, "heads": {"steps": 5}}
+    chosen = pipeline(params_for(folder, made.params.encode.encoders, align=align)).aligned.space
+    assert chosen.method in METHODS
+    assert all(name in chosen.why for name in METHODS)
+    soft = pipeline(params_for(folder, made.params.encode.encoders, align=align | {"method": "soft"})).aligned.space
+    assert [one.number for one in soft.rounds] == [1, 2, 3]
+    with get_client(sync_client=True) as client:
+        found = {one.key: one.description or "" for one in client.read_artifacts()}
+    for one in soft.rounds:
+        assert ("accepted" if one.accepted else "refused") in found[f"round-{one.number}-partly"]
 
 
 def _mined(made: Made, outcome: Outcome, score: str) -> set[tuple[str, str]]:
