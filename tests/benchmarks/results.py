@@ -30,10 +30,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def record(name: str, title: str, body: str) -> None:
-    """Put a section into RESULTS.md, in place of the one with the same name, and print it."""
+def record(name: str, title: str, body: str, *, command: str | None = None) -> None:
+    """Put a section into RESULTS.md, in place of the one with the same name, and print it.
+
+    `command` is the benchmark that writes it, where that has several sections.
+    """
     mark = f"<!-- {name} -->"
-    section = f"{mark}\n## {title}\n\n`make bench ONLY={name}` · {describe()}\n\n{body.strip()}\n"
+    section = f"{mark}\n## {title}\n\n`make bench ONLY={command or name}` · {describe()}\n\n{body.strip()}\n"
     text = PATH.read_text(encoding="utf-8") if PATH.exists() else _HEAD
     parts = [part for part in re.split(r"(?=<!-- [\w-]+ -->\n)", text) if not part.startswith(f"{mark}\n")]
     head, sections = parts[0], sorted([*parts[1:], section + "\n"])
