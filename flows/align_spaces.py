@@ -7,7 +7,7 @@ from prefect.logging import get_run_logger
 
 from config.params import PipelineParams
 from flows.context import at_work, cached, folder_exists
-from flows.summaries import duplicates_artifact, rounds_artifacts
+from flows.summaries import duplicates_artifact, mined_artifact, rounds_artifacts
 from tasks.align import fit
 from tasks.duplicates import check_duplicates
 from tasks.index import index_space
@@ -41,6 +41,7 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
         if params.mine.method == "mutual":
             pairs = mine_pairs(workspace, space, collections, encoded, params.mine, refresh)
             mined = pairs.mined
+            get_run_logger().info("%s", mined_artifact(name, pairs))
             if params.mine.train and pairs.mined:
                 space = fitted(pairs.digest)
         project_items(workspace, space, collections, encoded, refresh)

@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from storage import catalog
 from storage.spaces import slug_of
 from storage.workspace import Workspace
-from tasks.refs import Decision, DuplicateReport, Ingested, ScoreRef, SpaceRef, Updated, UpdatePlan
+from tasks.refs import Decision, DuplicateReport, Ingested, Mined, ScoreRef, SpaceRef, Updated, UpdatePlan
 
 _FAULTS = 100  # rows of quarantine that a person reads; `modalign quarantine list` has them all
 
@@ -78,6 +78,21 @@ def rounds_artifacts(space: SpaceRef) -> None:
         row = {"round": one.number, "verdict": verdict, "rsum before": one.before, "rsum after": one.after}
         about = f"{space.name}: round {one.number} of soft pseudo-pairs {verdict}, {one.before:.1f} to {one.after:.1f}"
         create_table_artifact([row], key=key_of(f"round-{one.number}", space.name), description=about)
+
+
+def mined_artifact(space: str, mined: Mined) -> str:
+    """A markdown artifact: how many pairs were mined, and how often they are right. Gives the headline."""
+    headline = f"{space}: {mined.mined:,} pairs mined"
+    if mined.precision is not None and mined.interval is not None:
+        low, high = mined.interval
+        headline += f"; about {mined.precision:.0%} are right (95% interval {low:.0%} to {high:.0%})"
+    text = (
+        f"{headline}\n\nEstimated from {mined.judged:,} ends of matches of given pairs that were hidden among the "
+        "unpaired items, by heads that had not seen them. It holds for items whose partner is there; where there is none, no "
+        "match is right.\n"
+    )
+    create_markdown_artifact(text, key=key_of("mined", space), description=headline)
+    return headline
 
 
 def stage_table(done: Ingested) -> list[dict[str, Any]]:

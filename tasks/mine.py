@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from prefect import task
 
-from config.params import MineParams
+from config.params import AlignParams, MineParams
 from storage import schemas
 from storage.filters import eq, isin
 from storage.marks import remembered
 from storage.tables import Store
 from storage.workspace import Workspace
-from tasks.align import TRAIN, load_training, open_space, vectors_of
+from tasks.align import TRAIN, TrainingSet, load_training, open_space, plan_of, vectors_of
+from tasks.alignment.fit import hidden_folds
 from tasks.alignment.space import JointSpace
-from tasks.mining.pairs import mutual_neighbours
+from tasks.mining.pairs import Matches, mutual_neighbours
+from tasks.mining.precision import Hidden, Precision
 from tasks.policies import RETRY, code_version
 from tasks.refs import EncoderRef, Mined, SpaceRef
 from tasks.sources.item import bucket_of, digest, pair_key
 
 Array = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
 
-_CODE = ("tasks/mine.py", "tasks/mining", "tasks/retrieval")
+_CODE = ("tasks/mine.py", "tasks/mining", "tasks/retrieval", "tasks/alignment")
 
 
 @task(name="mine pairs", task_run_name="mine pairs in {space.name} by {params.score}", **RETRY)
@@ -48,7 +55,7 @@ def mine_pairs(
 def _mine(
     store: Store, space: SpaceRef, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...], params: MineParams
 ) -> Mined:
-    joint, _ = open_space(space.path)
+    joint, config = open_space(space.path)
     here = isin("collection", collections)
     paired = {
         key
@@ -60,14 +67,11 @@ def _mine(
         *(_unpaired(store, collections, name, paired, encoded) for name in sorted(space.modalities)), strict=True
     )
     projected = [joint.project(name, one) for name, one in zip(sorted(space.modalities), vectors, strict=True)]
-    found = mutual_neighbours(
-        *projected,
-        k=params.k,
-        score=params.score,
-        anchors=_anchors(store, joint, collections, encoded, params) if params.score == "kl" else None,
-        min_margin=params.min_margin,
-        hubness_k=joint.hubness_k,
+    training = load_training(store, collections, encoded)
+    search = partial(
+        mutual_neighbours, k=params.k, score=params.score, min_margin=params.min_margin, hubness_k=joint.hubness_k
     )
+    found = search(*projected, anchors=_anchors(joint, training, params))
     names = sorted(space.modalities)
     rows = []
     for i, j, score, margin in zip(*(column.tolist() for column in found), strict=True):
@@ -91,23 +95,46 @@ def _mine(
         )
     store.delete(schemas.PAIRS, here & eq("source", "mined"))
     store.upsert(schemas.PAIRS, schemas.pairs(), rows)
-    return Mined(mined=len(rows), digest=digest(*sorted(row["key"] for row in rows)))
-
-
-def _anchors(
-    store: Store, joint: JointSpace, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...], params: MineParams
-) -> tuple[Array, Array]:
-    """Given training pairs in the space, by the modalities in order: all of them, or some drawn by seed."""
-    training = load_training(store, collections, encoded)
-    draw = np.random.default_rng(params.seed)
-    chosen = draw.permutation(len(training.pairs))[: params.anchors]
-    sides = sorted(
-        zip((training.left, training.right), training.pairs[chosen].T, strict=True), key=lambda side: side[0].modality
+    right = _precision(training, config, params, search)
+    return Mined(
+        mined=len(rows),
+        digest=digest(*sorted(row["key"] for row in rows)),
+        precision=right.value,
+        interval=right.interval(),
+        judged=right.judged,
     )
+
+
+def _precision(
+    training: TrainingSet, config: dict[str, Any], params: MineParams, search: Callable[..., Matches]
+) -> Precision:
+    """Estimated from given pairs that are hidden among the unpaired items, fold by fold."""
+    plan = plan_of(AlignParams.model_validate(config["params"]))
+
+    def mine(fold: Hidden, left: Indices, right: Indices) -> Matches:
+        some = _some(fold.train, params)
+        anchors = (fold.x[some[:, 0]], fold.y[some[:, 1]]) if params.score == "kl" else None
+        return search(fold.x[left], fold.y[right], anchors=anchors)
+
+    folds = hidden_folds(training.left, training.right, training.pairs, plan, config["facts"]["chosen"])
+    return Precision.estimate(folds, training.pairs, mine)
+
+
+def _anchors(joint: JointSpace, training: TrainingSet, params: MineParams) -> tuple[Array, Array] | None:
+    """Given training pairs in the space, left and right; None where the similarity needs none."""
+    if params.score != "kl":
+        return None
+    chosen = _some(training.pairs, params)
     left, right = (
-        joint.project(view.modality, {name: one[rows] for name, one in view.vectors.items()}) for view, rows in sides
+        joint.project(view.modality, {name: one[chosen[:, side]] for name, one in view.vectors.items()})
+        for side, view in enumerate((training.left, training.right))
     )
     return left, right
+
+
+def _some(pairs: Indices, params: MineParams) -> Indices:
+    """All pairs, or some drawn by seed."""
+    return np.asarray(pairs[np.random.default_rng(params.seed).permutation(len(pairs))[: params.anchors]])
 
 
 def _unpaired(

@@ -357,7 +357,13 @@ class Updated(Ref):
 
 
 class Mined(Ref):
-    """Pairs found by similarity search: how many, and their identity."""
+    """Pairs found by similarity search: how many, and their identity.
+
+    `precision` is estimated from hidden given pairs, for items whose partner is there; `judged` ends of matches tell it.
+    """
 
     mined: int
     digest: str
+    precision: float | None = None
+    interval: tuple[float, float] | None = None
+    judged: int = 0

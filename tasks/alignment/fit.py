@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from tasks.alignment.features import Features
 from tasks.alignment.plan import Plan
 from tasks.alignment.problem import Choice, Problem
 from tasks.alignment.space import Head, JointSpace
+from tasks.mining.precision import Hidden
 from tasks.retrieval.similarity import normalise
 
 Array = npt.NDArray[np.float32]
@@ -81,6 +82,16 @@ def fit_space(
         "seed": plan.seed,
     }
     return Fitted(build(pairs, plan.bank, facts), lambda links, bank: build(links, bank, {}))
+
+
+def hidden_folds(left: View, right: View, pairs: Indices, plan: Plan, values: Mapping[str, Any]) -> Iterator[Hidden]:
+    """All items by heads that have not seen a fold of the pairs, for each fold in turn, with given values."""
+    features = [Features.fit(view.vectors, cnn=view.cnn, width=plan.pca) for view in (left, right)]
+    x, y = (one.apply(view.vectors) for one, view in zip(features, (left, right), strict=True))
+    blocks = features[0].blocks(), features[1].blocks()
+    for fold in Problem(x, y, pairs, left.groups, plan, None, blocks).folds[: plan.folds]:
+        maps = methods.prepare(fold.inner, Choice(values))(fold.train)
+        yield Hidden(normalise(maps[0].apply(x)), normalise(maps[1].apply(y)), fold.train, fold.out)
 
 
 def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:

@@ -170,6 +170,8 @@ def test_one_new_row_costs_one_row(made: Made) -> None:
 
 def test_mined_pairs_are_written_with_provenance(made: Made) -> None:
     """Mutual neighbours among unpaired items become pairs of source mined, each with score and margin."""
+    from prefect import get_client
+
     folder = write_collection(made.root / "loose", 40)
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     loose = [{"file_name": row["file_name"]} for row in lines[20:]] + [
@@ -184,6 +186,9 @@ def test_mined_pairs_are_written_with_provenance(made: Made) -> None:
     assert len(mined) == outcome.aligned.mined > 0
     assert all(row["margin"] >= 0 and row["round"] == 1 and "csls" in row["method"] for row in mined)
     assert len({row["left"] for row in mined}) == len(mined)
+    with get_client(sync_client=True) as client:
+        shown = {one.key: str(one.data) for one in client.read_artifacts()}["mined-loose"]
+    assert f"{outcome.aligned.mined:,} pairs mined; about " in shown
     found = {score: _mined(made, outcome, score) for score in ("cosine", "dot", "euclidean", "kl")}
     assert found["cosine"] == found["dot"] == found["euclidean"]  # of unit vectors all three rank alike
     assert found["kl"]
