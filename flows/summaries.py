@@ -88,8 +88,8 @@ def mined_artifact(space: str, mined: Mined) -> str:
         headline += f"; about {mined.precision:.0%} are right (95% interval {low:.0%} to {high:.0%})"
     text = (
         f"{headline}\n\nEstimated from {mined.judged:,} ends of matches of given pairs that were hidden among the "
-        "unpaired items, by heads that had not seen them. It holds for items whose partner is there; where there is none, no "
-        "match is right.\n"
+        "unpaired items, by heads that had not seen them. It holds for items whose partner is there; where there is "
+        "none, no match is right.\n"
     )
     create_markdown_artifact(text, key=key_of("mined", space), description=headline)
     return headline

@@ -359,7 +359,7 @@ class Updated(Ref):
 class Mined(Ref):
     """Pairs found by similarity search: how many, and their identity.
 
-    `precision` is estimated from hidden given pairs, for items whose partner is there; `judged` ends of matches tell it.
+    `precision` is estimated from hidden given pairs, for items whose partner is there, by `judged` ends of matches.
     """
 
     mined: int

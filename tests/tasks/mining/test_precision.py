@@ -35,7 +35,7 @@ def test_the_estimate_is_near_the_truth(score: str, seed: int) -> None:
 
 
 def test_only_matches_of_hidden_items_are_judged() -> None:
-    """One hidden pair found, one hidden item matched wrongly, two unpaired items matched: two of three ends are right."""
+    """One hidden pair found, one hidden item matched wrongly, two unpaired matched: two of three ends are right."""
     x = np.eye(5, dtype=np.float32)
     fold = Hidden(x, x, np.array([[4, 4]]), np.array([[0, 0], [1, 1]]))
     places = Matches(np.array([0, 1, 3]), np.array([0, 2, 3]), np.ones(3, np.float32), np.ones(3, np.float32))
