@@ -117,10 +117,12 @@ class AlignParams(Params):
     """How the projection heads are fitted."""
 
     method: Literal["auto", "cca", "soft", "heads", "ridge", "procrustes", "asif"] = Field(
-        "auto", description="auto: what ranks held-out groups best within the time budget; else a method by name."
+        "cca", description="By name; auto: what ranks held-out groups of the training pairs best, within a time budget."
     )
     heads: HeadsParams = HeadsParams()
-    seconds: float = Field(300.0, gt=0, description="Time after which auto tries no further method.")
+    seconds: float = Field(
+        300.0, gt=0, description="Time after which auto begins no further method: under load it may try fewer of them."
+    )
     dim: int = Field(384, ge=2, le=2_048, description="Largest width of the joint space.")
     pca: int = Field(1_280, ge=2, le=4_096, description="Largest width of each encoder's principal components.")
     folds: int = Field(3, ge=2, le=20, description="Folds over groups that choose the values.")
