@@ -113,11 +113,15 @@ def sketch_of(store: Store, collections: tuple[str, ...], modalities: tuple[str,
 
 def fit_training(training: TrainingSet, params: AlignParams, values: dict[str, Any] | None = None) -> Fitted:
     """Fit by the params' plan, with given `values` or chosen ones; too few pairs are the user's error."""
-    plan = Plan(**params.model_dump(exclude={"heads"}), heads=HeadPlan(**params.heads.model_dump()))
     try:
-        return fit_space(training.left, training.right, training.pairs, plan, values=values)
+        return fit_space(training.left, training.right, training.pairs, plan_of(params), values=values)
     except ValueError as error:
         raise UserError(str(error), "give more known pairs") from None
+
+
+def plan_of(params: AlignParams) -> Plan:
+    """The plan that the params ask for."""
+    return Plan(**params.model_dump(exclude={"heads"}), heads=HeadPlan(**params.heads.model_dump()))
 
 
 def open_space(path: str) -> tuple[JointSpace, dict[str, Any]]:

@@ -40,7 +40,7 @@ def candidates(left: Sequence[str], right: Sequence[str], methods: Sequence[str]
     [(('a',), ('t',)), (('b',), ('t',)), (('a', 'b'), ('t',))]
     """
     sides = [[(name,) for name in names] + ([tuple(names)] if len(names) > 1 else []) for names in (left, right)]
-    return [Candidate(one, other, method) for method, one, other in product(methods, *sides)]
+    return [Candidate(one, other, method) for method in methods for one, other in product(*sides)]
 
 
 def only(view: View, encoders: Sequence[str]) -> View:

@@ -43,7 +43,7 @@ def sizes_up_to(most: int, count: int = 6) -> list[int]:
     ([50, 87, 152, 264, 459, 800], [12, 13, 15, 16, 18, 20])
     """
     least = max(LEAST, most // 16)
-    return np.unique(np.geomspace(min(least, most), most, count).round().astype(int)).tolist()
+    return [int(size) for size in np.unique(np.geomspace(min(least, most), most, count).round())]
 
 
 def nested(owner: Indices, sizes: Sequence[int], generator: np.random.Generator) -> list[Indices]:
@@ -93,7 +93,8 @@ def measure(
     if most < 2 * LEAST:
         raise ValueError(f"{len(pairs)} pairs are too few for a learning curve")
     sizes = sizes_up_to(most)
-    totals, counts = [], []
+    totals: list[Values] = []
+    counts: list[list[int]] = []
     for number in range(seeds):
         if totals and not go_on():
             break

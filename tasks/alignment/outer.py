@@ -48,15 +48,15 @@ def hit_totals(space: JointSpace, left: View, right: View, pairs: Indices, n_gro
     """
     out = np.zeros((n_groups, 2 * _COLUMNS))
     sides = []
-    for view, column in zip((left, right), pairs.T, strict=True):
-        rows, place = np.unique(column, return_inverse=True)
+    for view, ends in zip((left, right), pairs.T, strict=True):
+        rows, place = np.unique(ends, return_inverse=True)
         z = space.project(view.modality, {name: one[rows] for name, one in view.vectors.items()})
         sides.append((view.modality, z, view.groups[rows], place))
     for way, ((modality, z, groups, asked), (_, gallery, _, right_ones)) in enumerate((sides, sides[::-1])):
         terms = space.hubness(gallery, modality)
         values = evaluate(_scores(z, gallery, terms), relevance_table(asked, right_ones, len(z)))
-        for place, name in enumerate([f"hit_rate@{k}" for k in CUTS]):
-            out[:, way * _COLUMNS + place] = np.bincount(groups, values[name], n_groups)
+        for column, name in enumerate([f"hit_rate@{k}" for k in CUTS]):
+            out[:, way * _COLUMNS + column] = np.bincount(groups, values[name], n_groups)
         out[:, way * _COLUMNS + len(CUTS)] = np.bincount(groups, minlength=n_groups)
     return out
 

@@ -72,4 +72,4 @@ def _others(near: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
     """The first `k` of each row's k + 1 neighbours that are not the row itself."""
     own = near == np.arange(len(near))[:, None]
     own[~own.any(1), k] = True  # an item that many equal is not among its own nearest
-    return near[~own].reshape(len(near), k)
+    return np.asarray(near[~own].reshape(len(near), k))

@@ -30,7 +30,7 @@ class Picks(NamedTuple):
 
 
 def guesses(queries: Array, gallery: Array, terms: Array, k: int, *, cells: int = CELLS) -> tuple[Indices, Values]:
-    """The `k` best of `gallery` (m, dim) for each of `queries` (n, dim) under 2·cos − `terms`, and the first one's lead.
+    """The `k` best of `gallery` (m, dim) for each of `queries` (n, dim) under 2·cos − `terms`, and the first's lead.
 
     Unit vectors in a joint space; `terms` (m,) are the gallery's hubness terms. Of a single item the lead is 0.
 
@@ -56,7 +56,7 @@ def uncertainty(lead: Values) -> Values:
 
 
 def suggest(x: Array, known: Array, weights: Values, count: int, *, cells: int = CELLS) -> Picks:
-    """At most `count` rows of `x` (n, d), greedily: the one that adds most to the weighted cover, ties to the lower row.
+    """At most `count` rows of `x` (n, d), greedily: the one that adds most to the weighted cover; of equals the lower.
 
     Rows of `x` and of what is `known` already (m, d) are unit vectors of one modality; `weights` (n,) are positive. An
     item's cover is its largest cosine with a known or chosen one, at least 0; the chosen cover themselves. It ends

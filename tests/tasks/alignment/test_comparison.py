@@ -44,7 +44,7 @@ def test_hits_are_counted_by_group_and_direction() -> None:
 
 
 def test_held_out_groups_are_not_seen() -> None:
-    """Whatever the held-out items of a fold hold, the heads that rank them stay the same; each group is held out once."""
+    """Whatever the held-out items of a fold hold, their heads stay the same; each group is held out once."""
     left, right, pairs = views(90)
     fold_of = folds_of(left.groups, 90, 3, 0)
     assert np.bincount(fold_of).tolist() == [30, 30, 30]

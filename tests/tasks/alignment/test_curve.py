@@ -106,7 +106,7 @@ def test_subsets_are_nested_and_keep_groups_whole() -> None:
 
 
 def test_the_curve_of_planted_pairs_rises() -> None:
-    """Every group is a query at every size and seed, more pairs rank better, and the figures are those of the totals."""
+    """Every group is a query at every size and seed, more pairs rank better, and figures are those of the totals."""
     left, right, pairs = views(240)
     fits: list[int] = []
     measured = measure(left, right, pairs, Plan(method="ridge", dim=16, pca=48, folds=2), seeds=2, advance=fits.append)

@@ -52,7 +52,7 @@ def test_a_rotation_changes_nothing_and_independence_is_chance() -> None:
 
 
 def test_few_items_have_few_neighbours() -> None:
-    """k is a quarter of the others at most; of four items nothing is said."""
+    """The number of neighbours is a quarter of the others at most; of four items nothing is said."""
     x = unit(9, 3, seed=5)
     assert (agreement(x, x).k, agreement(x, x).items) == (2, 9)
     with pytest.raises(ValueError, match="4 pairs"):
