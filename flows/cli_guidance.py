@@ -20,6 +20,7 @@ def compare(
     collections: str | None = None,
     methods: str = "cca,ridge,procrustes",
     folds: Annotated[int, _TWO] = 5,
+    pairs: Annotated[int, _TWO] = 5_000,
     seconds: float = 300.0,
     common: Common = DEFAULT,
 ) -> None:
@@ -40,6 +41,8 @@ def compare(
         Names separated by commas: cca, ridge, procrustes, asif, heads, auto.
     folds
         Parts of the training groups, each held out once.
+    pairs
+        Largest number of training pairs to look at; of more, so many are drawn by group.
     seconds
         Time after which no further candidate is begun; all encoders come first under the first method.
     """  # noqa: D405, D411, D416 - an option is named as a section of docstrings
@@ -59,7 +62,14 @@ def compare(
         encoded, notes = found_encoders(workspace, chosen, settings.device, may_lack=may_lack)
     with terminal(debug=common.debug):
         found = compare_encoders(
-            workspace, chosen, encoded, params.align, methods=names_in(methods), folds=folds, seconds=seconds
+            workspace,
+            chosen,
+            encoded,
+            params.align,
+            methods=names_in(methods),
+            folds=folds,
+            most=pairs,
+            seconds=seconds,
         )
     found |= {"notes": list(notes)}
     if common.json:
@@ -77,6 +87,7 @@ def curve(
     more: Annotated[int, _ONE] = 100,
     seeds: Annotated[int, _ONE] = 3,
     folds: Annotated[int, _TWO] = 3,
+    pairs: Annotated[int, _TWO] = 5_000,
     seconds: float = 300.0,
     common: Common = DEFAULT,
 ) -> None:
@@ -97,6 +108,8 @@ def curve(
         Random subsets at each size.
     folds
         Parts of the training groups, each held out once.
+    pairs
+        Largest number of training pairs to look at; of more, so many are drawn by group.
     seconds
         Time after which no further seed is begun.
     """
@@ -111,7 +124,7 @@ def curve(
     encoded = named_encoders(workspace, chosen, params.encode.encoders, settings.device, may_lack=may_lack)
     with terminal(debug=common.debug):
         found = learning_curve(
-            workspace, chosen, encoded, params.align, more=more, seeds=seeds, folds=folds, seconds=seconds
+            workspace, chosen, encoded, params.align, more=more, seeds=seeds, folds=folds, most=pairs, seconds=seconds
         )
     if common.json:
         print_json({"curve": found})

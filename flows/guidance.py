@@ -37,17 +37,14 @@ def show_comparison(found: dict[str, Any]) -> None:
         )
     console.print(table)
     if found["not_tried"]:
-        left_out = ", ".join(
-            f"{'+'.join(one['encoders'][left])} × {'+'.join(one['encoders'][right])} by {one['method']}"
-            for one in found["not_tried"]
-        )
-        console.print(f"[yellow]not tried within the time: {left_out}[/]", highlight=False)
+        few = f"{len(found['not_tried']):,} further candidates were not tried within the time; --seconds gives more"
+        console.print(f"[yellow]{few}[/]", highlight=False)
     best = found["rows"][0]
     near = best["agreement"]
     measured = (
-        f"rsum and its {found['confidence']:.0%} interval: {found['pairs']:,} pairs of the training split, held out in "
-        f"{found['folds']} parts by group; the evaluation split stays unseen. A part is a small gallery: compare rows "
-        "with each other, not with `modalign evaluate`"
+        f"rsum and its {found['confidence']:.0%} interval: {found['pairs']:,} of {found['of_pairs']:,} training pairs, "
+        f"held out in {found['folds']} parts by group; the evaluation split stays unseen. A part is a small gallery: "
+        "compare rows with each other, not with `modalign evaluate`"
     )
     agreed = (
         f"k-NN: share of the {near['k']} nearest neighbours that both encoders agree on before any training; "
@@ -80,8 +77,8 @@ def show_curve(found: dict[str, Any]) -> None:
         )  # fmt: skip
     console.print(table)
     console.print(
-        f"{found['method']}, {found['seeds']} random subsets a size; held-out groups of the training split in "
-        f"{found['folds']} parts: the evaluation split stays unseen",
+        f"{found['method']} on {found['pairs']:,} of {found['of_pairs']:,} training pairs and fewer, random subsets by "
+        f"{found['seeds']} seeds; held-out groups in {found['folds']} parts: the evaluation split stays unseen",
         highlight=False,
     )
     console.print(_forecast(found["outlook"], found["confidence"]), highlight=False, soft_wrap=True)

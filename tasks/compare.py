@@ -17,6 +17,7 @@ from tasks.align import TrainingSet, load_training, plan_of
 from tasks.alignment.comparison import Candidate, agreement_of, candidates, cross_validated, only, ranked
 from tasks.alignment.curve import fits_of, measure, outlook, points, resampled_curves, sizes_up_to
 from tasks.alignment.methods import AUTO, NAMES
+from tasks.alignment.outer import some_pairs
 from tasks.encode import spec_of
 from tasks.progress import progress
 from tasks.refs import EncoderRef
@@ -42,17 +43,19 @@ def compare_encoders(
     *,
     methods: Sequence[str],
     folds: int,
+    most: int,
     seconds: float,
 ) -> dict[str, Any]:
     """Every pair of encoders, and all of a modality joined, under each method, by figures on groups not seen.
 
     Cross-validation over the groups of the training split, so that the evaluation split stays unseen; all candidates
-    are ranked on the same items, those with vectors under every encoder. No further candidate is begun once `seconds`
-    are spent; the first always is.
+    are ranked on the same items, those with vectors under every encoder, and at most `most` pairs. No further candidate
+    is begun once `seconds` are spent; the first always is.
     """
     check_methods(methods)
     begin = time.perf_counter()
-    training = load_training(workspace.store, collections, encoded)
+    whole = load_training(workspace.store, collections, encoded)
+    training = TrainingSet(*some_pairs(whole.left, whole.right, whole.pairs, most, params.seed))
     left, right = training.left, training.right
     wanted = candidates(list(left.vectors), list(right.vectors), methods)
     plan = plan_of(params)
@@ -89,6 +92,7 @@ def compare_encoders(
         "split": "train",
         "folds": folds,
         "pairs": len(training.pairs),
+        "of_pairs": len(whole.pairs),
         "confidence": CONFIDENCE,
         "rows": rows,
         "not_tried": [_about(one, training) for one in wanted[len(done) :]],
@@ -118,14 +122,17 @@ def learning_curve(
     more: int,
     seeds: int,
     folds: int,
+    most: int,
     seconds: float,
 ) -> dict[str, Any]:
     """How the figures grow with the number of training pairs, and what `more` of them would bring.
 
-    Cross-validation over the groups of the training split. No further seed is begun once `seconds` are spent.
+    Cross-validation over the groups of the training split, with at most `most` of its pairs. No further seed is begun
+    once `seconds` are spent.
     """
     begin = time.perf_counter()
-    training = load_training(workspace.store, collections, encoded)
+    whole = load_training(workspace.store, collections, encoded)
+    training = TrainingSet(*some_pairs(whole.left, whole.right, whole.pairs, most, params.seed))
     plan = plan_of(params)
     plan = replace(plan, method=_CURVE) if plan.method == AUTO else plan
     pairs = training.pairs
@@ -152,8 +159,10 @@ def learning_curve(
         "split": "train",
         "folds": folds,
         "seeds": len(measured.totals),
+        "pairs": len(pairs),
+        "of_pairs": len(whole.pairs),
         "confidence": CONFIDENCE,
         "points": points(measured, drawn, CONFIDENCE),
-        "outlook": outlook(measured, drawn, now=len(pairs), more=more, confidence=CONFIDENCE).figures(),
+        "outlook": outlook(measured, drawn, now=len(whole.pairs), more=more, confidence=CONFIDENCE).figures(),
         "seconds": round(time.perf_counter() - begin, 2),
     }

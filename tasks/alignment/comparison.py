@@ -34,13 +34,14 @@ class Candidate:
 
 
 def candidates(left: Sequence[str], right: Sequence[str], methods: Sequence[str]) -> list[Candidate]:
-    """Each encoder of one modality with each of the other, and all of a modality joined; method by method.
+    """Each encoder of one modality with each of the other, and all of a modality joined; method by method, few first.
 
     >>> [(one.left, one.right) for one in candidates(["a", "b"], ["t"], ["cca"])]
     [(('a',), ('t',)), (('b',), ('t',)), (('a', 'b'), ('t',))]
     """
     sides = [[(name,) for name in names] + ([tuple(names)] if len(names) > 1 else []) for names in (left, right)]
-    return [Candidate(one, other, method) for method in methods for one, other in product(*sides)]
+    joined = sorted(product(*sides), key=lambda both: len(both[0]) + len(both[1]))
+    return [Candidate(one, other, method) for method in methods for one, other in joined]
 
 
 def only(view: View, encoders: Sequence[str]) -> View:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.fit import View, fit_space
-from tasks.alignment.outer import folds_of, hit_rates, hit_totals, outside
+from tasks.alignment.outer import folds_of, hit_rates, hit_totals, nested, outside
 from tasks.alignment.plan import Plan
 from tasks.metrics.bootstrap import group_weights, interval, resampled_totals
 
@@ -44,21 +44,6 @@ def sizes_up_to(most: int, count: int = 6) -> list[int]:
     """
     least = max(LEAST, most // 16)
     return [int(size) for size in np.unique(np.geomspace(min(least, most), most, count).round())]
-
-
-def nested(owner: Indices, sizes: Sequence[int], generator: np.random.Generator) -> list[Indices]:
-    """Rows of growing random subsets of pairs with these groups (m,): whole groups until there are so many pairs.
-
-    Each subset holds the ones before it.
-
-    >>> [len(one) for one in nested(np.array([0, 0, 1, 1, 2, 2]), [1, 3, 6], np.random.default_rng(0))]
-    [2, 4, 6]
-    """
-    names, number = np.unique(owner, return_inverse=True)
-    rank = generator.permutation(len(names))[number]
-    counts = np.cumsum(np.bincount(rank))
-    ends = np.minimum(np.searchsorted(counts, sizes), len(names) - 1)
-    return [np.flatnonzero(rank <= end) for end in ends]
 
 
 def fits_of(seeds: int, sizes: int, folds: int) -> int:
@@ -244,7 +229,7 @@ def _unfit(n: Values, curves: Values, wanted: int, confidence: float) -> str | N
     if len(n) < 4 or n[-1] < _SPREAD * n[0]:
         return f"{len(n)} sizes from {n[0]:.0f} to {n[-1]:.0f} pairs are too few or too close to show a trend"
     if wanted > _FAR * n[-1]:
-        return f"{wanted} pairs are more than {_FAR:.0f} times the {n[-1]:.0f} that heads were fitted on"
+        return f"{wanted:,} pairs are more than {_FAR:.0f} times the {n[-1]:,.0f} that heads were fitted on"
     if interval(curves[:, -1] - curves[:, 0], confidence)[0] <= 0:
         return "the figures do not surely rise with the number of pairs"
     return None

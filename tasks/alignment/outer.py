@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +38,36 @@ def outside(view: View, held: npt.NDArray[np.bool_]) -> tuple[View, Indices]:
     place = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int64)
     vectors = {name: one[keep] for name, one in view.vectors.items()}
     return replace(view, vectors=vectors, groups=view.groups[keep]), place
+
+
+def nested(owner: Indices, sizes: Sequence[int], generator: np.random.Generator) -> list[Indices]:
+    """Rows of growing random subsets of pairs with these groups (m,): whole groups until there are so many pairs.
+
+    Each subset holds the ones before it.
+
+    >>> [len(one) for one in nested(np.array([0, 0, 1, 1, 2, 2]), [1, 3, 6], np.random.default_rng(0))]
+    [2, 4, 6]
+    """
+    names, number = np.unique(owner, return_inverse=True)
+    rank = generator.permutation(len(names))[number]
+    counts = np.cumsum(np.bincount(rank))
+    ends = np.minimum(np.searchsorted(counts, sizes), len(names) - 1)
+    return [np.flatnonzero(rank <= end) for end in ends]
+
+
+def some_pairs(left: View, right: View, pairs: Indices, most: int, seed: int) -> tuple[View, View, Indices]:
+    """About `most` of the pairs, whole groups drawn by seed; the items of the other pairs go, those of none stay.
+
+    All of them where there are no more.
+    """
+    if len(pairs) <= most:
+        return left, right, pairs
+    owner = left.groups[pairs[:, 0]]
+    (kept,) = nested(owner, [most], np.random.default_rng(seed))
+    held = np.zeros(int(max(left.groups.max(), right.groups.max())) + 1, np.bool_)
+    held[np.setdiff1d(owner, owner[kept])] = True
+    (x, rows), (y, columns) = outside(left, held), outside(right, held)
+    return x, y, np.stack([rows[pairs[kept, 0]], columns[pairs[kept, 1]]], 1)
 
 
 def hit_totals(space: JointSpace, left: View, right: View, pairs: Indices, n_groups: int) -> Values:

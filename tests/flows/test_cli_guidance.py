@@ -89,8 +89,12 @@ def test_encoders_are_compared_on_the_tables_alone(made: Made, capsys: pytest.Ca
 
 def test_a_comparison_has_a_budget(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     """With no time left the first candidate is measured, and the others are named."""
-    found = Terminal(capsys).json("compare", "--methods", "procrustes", "--seconds", "0", "--folds", "2")["compare"]
+    terminal = Terminal(capsys)
+    options = ["compare", "--methods", "procrustes", "--seconds", "0", "--folds", "2", "--pairs", "40"]
+    found = terminal.json(*options)["compare"]
     assert (len(found["rows"]), len(found["not_tried"])) == (1, 2)
+    assert found["pairs"] == 40 < found["of_pairs"]
+    assert "2 further candidates were not tried" in terminal.text(*options)
 
 
 def test_what_is_missing_is_named_with_its_mend(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.alignment.comparison import agreement_of, cross_validated, only, ranked
 from tasks.alignment.fit import View, fit_space
-from tasks.alignment.outer import folds_of, hit_rates, hit_totals, outside
+from tasks.alignment.outer import folds_of, hit_rates, hit_totals, outside, some_pairs
 from tasks.alignment.plan import Plan
 from tests.tasks.alignment.test_fit import views
 
@@ -82,6 +82,24 @@ def test_the_better_encoder_and_all_of_them_win() -> None:
     assert shared.low > shared.chance
     assert chance.low < chance.chance < chance.high
     assert shared.items == 240
+
+
+def test_some_pairs_are_whole_groups_and_the_unpaired_stay() -> None:
+    """Of more pairs some are drawn by group: they join the same items as before, the others' items go, and an item
+    without any pair stays.
+    """
+    left, right, pairs = views(60)
+    left, right = replace(left, groups=left.groups // 2), replace(right, groups=right.groups // 2)
+    pairs = pairs[10:]  # five groups have none
+    x, y, some = some_pairs(left, right, pairs, 20, 0)
+    assert len(some) == 20
+    assert len(x) == len(y) == 20 + 10
+    assert np.bincount(x.groups[some[:, 0]])[np.unique(x.groups[some[:, 0]])].tolist() == [2] * 10
+    before = {(one.tobytes(), other.tobytes()) for one, other in zip(
+        left.vectors["a"][pairs[:, 0]], right.vectors["b"][pairs[:, 1]], strict=True)}  # fmt: skip
+    for one, other in zip(x.vectors["a"][some[:, 0]], y.vectors["b"][some[:, 1]], strict=True):
+        assert (one.tobytes(), other.tobytes()) in before
+    assert some_pairs(left, right, pairs, 50, 0)[2] is pairs
 
 
 def test_too_few_groups_are_refused() -> None:

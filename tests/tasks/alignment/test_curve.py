@@ -7,13 +7,12 @@ from tasks.alignment.curve import (
     Measured,
     fit_law,
     measure,
-    nested,
     outlook,
     points,
     resampled_curves,
     rsums,
 )
-from tasks.alignment.outer import hit_rates
+from tasks.alignment.outer import hit_rates, nested
 from tasks.alignment.plan import Plan
 from tests.tasks.alignment.test_fit import views
 
