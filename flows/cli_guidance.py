@@ -146,9 +146,9 @@ def suggest(
 ) -> None:
     """Write a table of the items without a partner that would teach most, for you to fill in.
 
-    Chosen greedily (facility location): items that stand for many whose best match hardly leads the second, and that
-    nothing paired or chosen stands for yet. The table has each item, the present best guesses, and an empty cell;
-    filled in, it is a source: as metadata.csv in a sub-folder of the collection, `modalign update` reads it.
+    Chosen greedily (facility location): items that stand for many and that nothing paired or chosen stands for yet.
+    The table has each item, the present best guesses, and an empty cell; filled in, it is a source: as metadata.csv in
+    a sub-folder of the collection, `modalign update` reads it.
     Examples: `modalign suggest` · `modalign suggest -n 200 --modality image` · `modalign suggest -o photos/label.csv`
 
     Parameters

@@ -20,7 +20,7 @@ from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.align import TRAIN, open_space, vectors_of
 from tasks.alignment.space import JointSpace
-from tasks.mining.suggestions import guesses, suggest, uncertainty
+from tasks.mining.suggestions import guesses, suggest
 from tasks.refs import Aligned, EncoderRef
 from tasks.retrieval.similarity import normalise
 from tasks.sources.metadata import NAMES
@@ -37,7 +37,8 @@ _MEDIUM, _FILLED = "file_name", "caption"
 class Suggestion:
     """An item to label: a file or a text, the present best guesses at its partner, and why it was chosen.
 
-    `lead` is by how much the first guess leads the second; `gain` the share of uncertain weight that it newly covers.
+    `lead` is by how much the first guess leads the second; `gain` the share of the items without a partner that it newly
+    covers.
     """
 
     modality: str
@@ -95,7 +96,7 @@ def _suggest(joint: JointSpace, own: tuple[str, _Pool], other: tuple[str, _Pool]
     z, g = joint.project(modality, pool.vectors)[alone], joint.project(far, gallery.vectors)
     rows, lead = guesses(z, g, joint.hubness(g, modality), _GUESSES)
     x = normalise(joint.heads[modality].features.apply(pool.vectors))
-    picks = suggest(x[alone], x[pool.paired], uncertainty(lead), count)
+    picks = suggest(x[alone], x[pool.paired], count)
     words = [uri or text for uri, text in zip(gallery.uris, gallery.texts, strict=True)]
     return [
         Suggestion(

@@ -1,9 +1,9 @@
-"""Which items to label next: those that stand for many whose partner is uncertain, and that nothing known stands for.
+"""Which items to label next: those that stand for many, and that nothing known stands for yet.
 
 The criterion is facility location (Nemhauser, Wolsey and Fisher 1978; for active learning Wei, Iyer and Bilmes 2015):
-an item is covered as well as the nearest known or chosen one is similar to it, and weighs by the uncertainty of its own
-match. It is submodular, so that the greedy choice covers at least 1 − 1/e of the best one, and near-duplicates of what
-is chosen gain nothing: the choice is diverse.
+an item is covered as well as the nearest known or chosen one is similar to it. It is submodular, so that the greedy
+choice covers at least 1 − 1/e of the best one, and near-duplicates of what is chosen gain nothing: the choice is
+diverse. Weights by uncertainty, or uncertainty alone, taught less where it was measured (`tests/benchmarks`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Indices = npt.NDArray[np.int64]
 
 
 class Picks(NamedTuple):
-    """Rows that were chosen, in order, and how much uncertain weight each newly covers, as a share of all: (k,)."""
+    """Rows that were chosen, in order, and the share of all that each newly covers: (k,)."""
 
     rows: Indices
     gain: Values
@@ -46,48 +46,38 @@ def guesses(queries: Array, gallery: Array, terms: Array, k: int, *, cells: int 
     return rows[:, :k], lead.astype(np.float64)
 
 
-def uncertainty(lead: Values) -> Values:
-    """Weight of each item (n,), above 0 to 1: the share of items whose match leads by at least as much.
+def suggest(x: Array, known: Array, count: int, *, cells: int = CELLS) -> Picks:
+    """At most `count` rows of `x` (n, d), greedily: the one that adds most to the summed cover; of equals the lower.
 
-    >>> uncertainty(np.array([0.3, 0.1, 0.1, 0.2])).tolist()
-    [0.25, 1.0, 1.0, 0.5]
-    """
-    return np.asarray((len(lead) - np.searchsorted(np.sort(lead), lead)) / max(len(lead), 1))
-
-
-def suggest(x: Array, known: Array, weights: Values, count: int, *, cells: int = CELLS) -> Picks:
-    """At most `count` rows of `x` (n, d), greedily: the one that adds most to the weighted cover; of equals the lower.
-
-    Rows of `x` and of what is `known` already (m, d) are unit vectors of one modality; `weights` (n,) are positive. An
-    item's cover is its largest cosine with a known or chosen one, at least 0; the chosen cover themselves. It ends
-    early when nothing is left to gain. Memory is `cells` scores; time n²·d for the first choice, little for the others.
+    Rows of `x` and of what is `known` already (m, d) are unit vectors of one modality. An item's cover is its largest
+    cosine with a known or chosen one, at least 0; the chosen cover themselves. It ends early when nothing is left to
+    gain. Memory is `cells` scores; time n²·d for the first choice, little for the others.
 
     >>> x = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
-    >>> suggest(x, np.empty((0, 2), np.float32), np.ones(3), 3).rows.tolist()
+    >>> suggest(x, np.empty((0, 2), np.float32), 3).rows.tolist()
     [0, 2]
     """
     cover = np.zeros(len(x))
     if len(known) and len(x):
         cover = np.maximum(fast_top_k(x, known, 1, cells=cells)[1][:, 0].astype(np.float64), 0)
-    whole = max(float(weights.sum()), 1e-12)
     # a gain never rises as more is chosen: an old one that is still the largest after a fresh look is the best
     waiting: list[tuple[float, int]] = []
     for part in blocks(len(x), len(x), cells):
-        waiting += zip((-_gains(x[part], x, cover, weights)).tolist(), range(part.start, part.stop), strict=True)
+        waiting += zip((-_gains(x[part], x, cover)).tolist(), range(part.start, part.stop), strict=True)
     heapq.heapify(waiting)
     rows: list[int] = []
     gain: list[float] = []
     while waiting and len(rows) < count:
         row = heapq.heappop(waiting)[1]
-        fresh = float(_gains(x[row : row + 1], x, cover, weights)[0])
+        fresh = float(_gains(x[row : row + 1], x, cover)[0])
         if waiting and (-fresh, row) > waiting[0]:
             heapq.heappush(waiting, (-fresh, row))
             continue
-        if fresh <= 1e-6 * whole:
+        if fresh <= 1e-6 * len(x):
             break
         cover = np.maximum(cover, _near(x[row : row + 1], x)[0])
         rows.append(row)
-        gain.append(fresh / whole)
+        gain.append(fresh / len(x))
     return Picks(np.array(rows, np.int64), np.array(gain))
 
 
@@ -95,6 +85,6 @@ def _near(some: Array, x: Array) -> Values:
     return np.asarray(some @ x.T, np.float64)
 
 
-def _gains(some: Array, x: Array, cover: Values, weights: Values) -> Values:
-    """What each of `some` (b, d) would add to the weighted cover of `x` (n, d): (b,)."""
-    return np.asarray(np.maximum(_near(some, x) - cover, 0) @ weights)
+def _gains(some: Array, x: Array, cover: Values) -> Values:
+    """What each of `some` (b, d) would add to the cover of `x` (n, d): (b,)."""
+    return np.asarray(np.maximum(_near(some, x) - cover, 0).sum(1))

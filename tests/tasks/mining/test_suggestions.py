@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.mining.suggestions import guesses, suggest, uncertainty
+from tasks.mining.suggestions import guesses, suggest
 
 
 def unit(n: int, d: int, seed: int) -> np.ndarray:
@@ -12,14 +12,14 @@ def unit(n: int, d: int, seed: int) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def by_loops(x: np.ndarray, known: np.ndarray, weights: np.ndarray, count: int) -> list[tuple[int, float]]:
+def by_loops(x: np.ndarray, known: np.ndarray, count: int) -> list[tuple[int, float]]:
     """The greedy choice: in each round every item that is left is tried, and the whole cover summed anew."""
 
     def covered(chosen: list[int]) -> float:
         total = 0.0
         for j in range(len(x)):
             near = [float(x[j] @ x[i]) for i in chosen] + [float(x[j] @ one) for one in known]
-            total += float(weights[j]) * max([0.0, *near])
+            total += max([0.0, *near])
         return total
 
     chosen: list[int] = []
@@ -29,7 +29,7 @@ def by_loops(x: np.ndarray, known: np.ndarray, weights: np.ndarray, count: int) 
         gains = {i: covered([*chosen, i]) - before for i in range(len(x)) if i not in chosen}
         best = max(gains, key=lambda i: gains[i])
         chosen.append(best)
-        out.append((best, gains[best] / float(weights.sum())))
+        out.append((best, gains[best] / len(x)))
     return out
 
 
@@ -37,31 +37,28 @@ def by_loops(x: np.ndarray, known: np.ndarray, weights: np.ndarray, count: int) 
 def test_it_is_the_plain_greedy_choice(known: int, cells: int) -> None:
     """Looking again only where it may matter, in blocks of any size, gives what trying all of them gives."""
     x, others = unit(40, 6, 0), unit(known, 6, 1)
-    weights = np.random.default_rng(2).random(40) + 0.01
-    found = suggest(x, others, weights, 8, cells=cells)
-    expected = by_loops(x, others, weights, 8)
+    found = suggest(x, others, 8, cells=cells)
+    expected = by_loops(x, others, 8)
     assert found.rows.tolist() == [row for row, _ in expected]
     assert found.gain == pytest.approx([gain for _, gain in expected], abs=1e-5)
 
 
 def test_it_is_diverse_and_leaves_out_what_is_known() -> None:
-    """Of five heaps, two of them known, each other one gives one item, the heaviest heap first."""
+    """Of five heaps, two of them known, each other one gives one item, the largest heap first."""
     centres = np.eye(5, 8, dtype=np.float32)
     x = np.repeat(centres, [3, 4, 9, 6, 2], axis=0) + 0.01 * unit(24, 8, 3)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     heap = np.repeat(np.arange(5), [3, 4, 9, 6, 2])
-    rows = suggest(x, centres[:2], np.ones(24), 3).rows
+    rows = suggest(x, centres[:2], 3).rows
     assert heap[rows].tolist() == [2, 3, 4]
-    heavy = np.where(heap == 4, 10.0, 1.0)
-    assert heap[suggest(x, centres[:2], heavy, 3).rows].tolist() == [4, 2, 3]
 
 
 def test_it_ends_when_all_is_covered() -> None:
     """Of three copies of two things two are chosen, however many are wanted; of nothing, none."""
     x = np.tile(np.eye(2, dtype=np.float32), (3, 1))
-    assert suggest(x, x[:0], np.ones(6), 5).rows.tolist() == [0, 1]
-    assert suggest(x, x[:1], np.ones(6), 5).rows.tolist() == [1]
-    assert len(suggest(x[:0], x, np.ones(0), 5).rows) == 0
+    assert suggest(x, x[:0], 5).rows.tolist() == [0, 1]
+    assert suggest(x, x[:1], 5).rows.tolist() == [1]
+    assert len(suggest(x[:0], x, 5).rows) == 0
 
 
 def test_guesses_are_the_best_under_the_hubness_correction() -> None:
@@ -75,9 +72,3 @@ def test_guesses_are_the_best_under_the_hubness_correction() -> None:
         assert rows[i].tolist() == order[:3]
         assert lead[i] == pytest.approx(scores[order[0]] - scores[order[1]], abs=1e-5)
     assert guesses(queries, gallery[:1], terms[:1], 3)[1].tolist() == [0.0] * 20
-
-
-def test_the_less_a_match_leads_the_more_it_weighs() -> None:
-    """Weights fall with the lead, are equal for equal ones, and the least lead weighs 1."""
-    lead = np.array([0.5, 0.0, 0.2, 0.2, 0.9])
-    assert uncertainty(lead).tolist() == [0.4, 1.0, 0.8, 0.8, 0.2]
