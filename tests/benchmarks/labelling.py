@@ -30,8 +30,8 @@ def main() -> None:
             against = f"{gain.mean():+.1f} ± {gain.std(ddof=1) / np.sqrt(SEEDS):.1f}"
             rows.append([known, name, float(scores.mean()), "" if name == "random" else against])
     told = (
-        f"{POOL:,} training photos with one caption each, of which {' or '.join(map(str, KNOWN))} are known; {MORE} more "
-        f"are labelled; lite0 × MiniLM by CCA; rsum on {HELD:,} other training photos, mean of {SEEDS} seeds; the "
+        f"{POOL:,} training photos with one caption each, of which {' or '.join(map(str, KNOWN))} are known; {MORE} "
+        f"more are labelled; lite0 × MiniLM by CCA; rsum on {HELD:,} other training photos, mean of {SEEDS} seeds; the "
         "difference to random ones with its standard error.\n\n"
     )
     record("labelling", "What to label next", told + table(["known pairs", "labelled", "rsum", "against random"], rows))
