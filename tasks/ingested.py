@@ -79,7 +79,7 @@ def found_encoders(
             refs.append(ref)
     if len({ref.modality for ref in refs}) < 2:
         raise UserError(
-            f"there are vectors of {len({ref.modality for ref in refs})} modality of {', '.join(collections)}",
+            f"fewer than two modalities of {', '.join(collections)} have vectors",
             "; ".join([*notes, "run `modalign ingest SOURCE` first"]),
         )
     return tuple(sorted(refs, key=lambda ref: (ref.modality, ref.encoder))), tuple(notes)

@@ -37,7 +37,7 @@ _MEDIUM, _FILLED = "file_name", "caption"
 class Suggestion:
     """An item to label: a file or a text, the present best guesses at its partner, and why it was chosen.
 
-    `lead` is by how much the first guess leads the second; `gain` the share of those without a partner that it newly covers.
+    `lead` is by how much the first guess leads the second; `gain` the share of the items alone that it newly covers.
     """
 
     modality: str

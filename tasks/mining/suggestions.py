@@ -3,7 +3,8 @@
 The criterion is facility location (Nemhauser, Wolsey and Fisher 1978; for active learning Wei, Iyer and Bilmes 2015):
 an item is covered as well as the nearest known or chosen one is similar to it. It is submodular, so that the greedy
 choice covers at least 1 − 1/e of the best one, and near-duplicates of what is chosen gain nothing: the choice is
-diverse. Weights by uncertainty, or uncertainty alone, taught less where it was measured (`tests/benchmarks`).
+diverse. Weights by uncertainty did not add to it where both were measured, and the most uncertain items alone taught no
+more than random ones (`tests/benchmarks/labelling.py`).
 """
 
 from __future__ import annotations
