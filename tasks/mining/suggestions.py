@@ -4,7 +4,7 @@ The criterion is facility location (Nemhauser, Wolsey and Fisher 1978; for activ
 an item is covered as well as the nearest known or chosen one is similar to it. It is submodular, so that the greedy
 choice covers at least 1 − 1/e of the best one, and near-duplicates of what is chosen gain nothing: the choice is
 diverse. Weights by uncertainty did not add to it where both were measured, and the most uncertain items alone taught no
-more than random ones (`tests/benchmarks/labelling.py`).
+more than random ones (figures: `tasks/README.md`).
 """
 
 from __future__ import annotations
