@@ -11,8 +11,8 @@ from flows.align_spaces import align_spaces
 from flows.context import at_work
 from storage import catalog
 from storage.workspace import Workspace
-from tasks.encode import spec_of, table_of
 from tasks.grouping import group_collection
+from tasks.ingested import collections_of, refs_of
 from tasks.promote import promote_space
 from tasks.refs import Aligned, Decision, EncoderRef, Ingested
 
@@ -27,18 +27,8 @@ def align_collections(params: PipelineParams, names: tuple[str, ...], space: str
 def _align(
     settings: Settings, workspace: Workspace, params: PipelineParams, names: tuple[str, ...], space: str | None
 ) -> tuple[Aligned, Decision]:
-    known = {row["name"]: row for row in catalog.collections(workspace.store)}
-    if not known:
-        raise UserError(f"the workspace {workspace.root} holds no collection", "run `modalign ingest SOURCE` first")
-    chosen = names or (max(known.values(), key=lambda row: row["recorded_at"])["name"],)
-    unknown = sorted(set(chosen) - set(known))
-    if unknown:
-        raise UserError(f"there is no collection {unknown[0]!r}", f"known: {', '.join(sorted(known))}")
-    encoded = tuple(
-        EncoderRef(modality=modality, encoder=name, table=table_of(spec_of(name, modality), settings.device))
-        for modality, encoders in params.encode.encoders.items()
-        for name in encoders
-    )
+    chosen = collections_of(workspace, names)
+    encoded = refs_of(params.encode.encoders, settings.device)
     for one in encoded:
         if not workspace.store.exists(one.table):
             raise UserError(

@@ -132,7 +132,7 @@ def fit_training(training: TrainingSet, params: AlignParams, values: dict[str, A
 
 
 def plan_of(params: AlignParams) -> Plan:
-    """The library's plan by the params."""
+    """The plan that the params ask for."""
     return Plan(**params.model_dump(exclude={"heads"}), heads=HeadPlan(**params.heads.model_dump()))
 
 

@@ -18,6 +18,9 @@ SPLITS = {
 }  # fmt: skip
 """Names of splits, as folders or values, and what they are called here."""
 
+REMARK = "#"
+"""A column whose name begins so is for people: no reader takes it for data."""
+
 _MISSING = (None, "")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -91,7 +94,7 @@ def _cells(
     texts: list[TextRef] = []
     attributes: dict[str, Scalar] = {}
     for name, value in record.items():
-        if _absent(value):
+        if _absent(value) or name.startswith(REMARK):
             continue
         if any(isinstance(one, str) and _SURROGATE.search(one) for one in _listed(value)):
             return BadRow(locator, "row_not_utf8", f"{name} holds half a character (a lone surrogate)")

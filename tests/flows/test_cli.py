@@ -13,7 +13,8 @@ from tests.flows.runs import params_for
 from tests.tiny import write_collection
 
 COMMANDS = ("init", "demo", "run", "ingest", "align", "evaluate", "search", "status", "doctor", "plan", "update",
-            "spaces", "promote", "rollback", "diff", "quarantine", "gc", "deploy", "schedule")  # fmt: skip
+            "spaces", "promote", "rollback", "diff", "quarantine", "gc", "deploy", "schedule",
+            "compare", "curve", "suggest")  # fmt: skip
 
 
 def call(*words: str) -> int:
