@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from config.errors import RunError
 from config.params import AssessParams
-from storage.filters import eq
+from storage.filters import Filter, eq
 from storage.tables import Store, matrix
 from tasks.align import place_of
 from tasks.heldout import Direction, both_ways
@@ -139,5 +139,5 @@ def _hit_rates(found: Candidates, weights: Weights, confidence: float) -> dict[s
     return out
 
 
-def _gallery(way: Direction) -> Any:
+def _gallery(way: Direction) -> Filter:
     return eq("modality", way.gallery.modality)

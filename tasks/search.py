@@ -182,9 +182,8 @@ class Searcher:
         found = {"vector": set(scored), "text": set(by_words)}
         meant: dict[str, dict[str, Any]] = {}
         alike = 0
-        if (
-            vector is not None and scored and where is None
-        ):  # what a score means is known of searches in all items of a modality
+        # what a score means is known of searches in all items of a modality
+        if vector is not None and scored and where is None:
             scores = {key: scored[key][0] for key in by_vector}
             meant, alike = self._meaning(query_modality, target, vector, scores)
         if alike:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tasks.alignment.features import Features
 from tasks.alignment.fit import View, fit_space
-from tasks.alignment.outer import folds_of, hit_rates, hit_totals, outside, resampled_rates
+from tasks.alignment.outer import folds_of, hit_rates, hit_totals, left_out, resampled_rates
 from tasks.alignment.plan import Plan
 from tasks.metrics.agreement import Agreement, agreement
 from tasks.metrics.bootstrap import group_weights, interval
@@ -64,11 +64,10 @@ def cross_validated(left: View, right: View, pairs: Indices, plan: Plan, *, fold
     totals, seconds = np.zeros((n_groups, 8)), 0.0
     for fold in range(folds):
         held = fold_of == fold
-        (x, rows), (y, columns) = outside(left, held), outside(right, held)
+        x, y, moved = left_out(left, right, pairs, held)
         inside = ~held[owner]
-        known = np.stack([rows[pairs[inside, 0]], columns[pairs[inside, 1]]], 1)
         begin = time.process_time()
-        space = fit_space(x, y, known, plan).space
+        space = fit_space(x, y, moved[inside], plan).space
         seconds += time.process_time() - begin
         totals += hit_totals(space, left, right, pairs[~inside], n_groups)
     return totals, seconds / folds

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.fit import View, fit_space
-from tasks.alignment.outer import folds_of, hit_rates, hit_totals, nested, outside
+from tasks.alignment.outer import folds_of, hit_rates, hit_totals, left_out, nested
 from tasks.alignment.plan import Plan
 from tasks.metrics.bootstrap import group_weights, interval, resampled_totals
 
@@ -88,13 +88,11 @@ def measure(
         here = np.zeros((len(sizes), n_groups, 8))
         for fold in range(folds):
             held = fold_of == fold
-            (x, rows), (y, columns) = outside(left, held), outside(right, held)
+            x, y, moved = left_out(left, right, pairs, held)
             inside = np.flatnonzero(~held[owner])
             subsets = nested(owner[inside], sizes, np.random.default_rng([seed, fold]))
             for place, subset in enumerate(subsets):
-                some = pairs[inside[subset]]
-                known = np.stack([rows[some[:, 0]], columns[some[:, 1]]], 1)
-                space = fit_space(x, y, known, plan).space
+                space = fit_space(x, y, moved[inside[subset]], plan).space
                 here[place] += hit_totals(space, left, right, pairs[held[owner]], n_groups)
                 advance(1)
             counts.append([len(subset) for subset in subsets])

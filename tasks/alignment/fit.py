@@ -60,15 +60,14 @@ def fit_space(
     """
     if len(pairs) < 4:
         raise ValueError(f"{len(pairs)} pairs between {left.modality} and {right.modality} are too few to align")
-    features = [Features.fit(view.vectors, cnn=view.cnn, width=plan.pca) for view in (left, right)]
-    x, y = (one.apply(view.vectors) for one, view in zip(features, (left, right), strict=True))
-    problem = Problem(x, y, pairs, left.groups, plan, weights, (features[0].blocks(), features[1].blocks()))
+    features, problem = _prepared(left, right, pairs, plan, weights)
     choice = methods.choose(problem) if values is None else Choice(values)
     solve = methods.prepare(problem, choice)
+    sides = problem.x, problem.y
 
     def build(links: Indices, bank: int, facts: Mapping[str, Any]) -> JointSpace:
         heads, banks = {}, {}
-        for side, (view, one, z, found) in enumerate(zip((left, right), features, (x, y), solve(links), strict=True)):
+        for side, (view, one, z, found) in enumerate(zip((left, right), features, sides, solve(links), strict=True)):
             heads[view.modality] = Head(one, found)
             banks[view.modality] = normalise(found.apply(z[bank_rows(links[:, side], bank, plan.seed)]))
         return JointSpace(heads, banks, plan.hubness_k, facts)
@@ -86,12 +85,19 @@ def fit_space(
 
 def hidden_folds(left: View, right: View, pairs: Indices, plan: Plan, values: Mapping[str, Any]) -> Iterator[Hidden]:
     """All items by heads that have not seen a fold of the pairs, for each fold in turn, with given values."""
+    _, problem = _prepared(left, right, pairs, plan, None)
+    for fold in problem.folds[: plan.folds]:
+        one, other = methods.prepare(fold.inner, Choice(values))(fold.train)
+        yield Hidden(normalise(one.apply(problem.x)), normalise(other.apply(problem.y)), fold.train, fold.out)
+
+
+def _prepared(
+    left: View, right: View, pairs: Indices, plan: Plan, weights: npt.NDArray[np.float64] | None
+) -> tuple[list[Features], Problem]:
+    """The features of both sides, and what a method fits on."""
     features = [Features.fit(view.vectors, cnn=view.cnn, width=plan.pca) for view in (left, right)]
     x, y = (one.apply(view.vectors) for one, view in zip(features, (left, right), strict=True))
-    blocks = features[0].blocks(), features[1].blocks()
-    for fold in Problem(x, y, pairs, left.groups, plan, None, blocks).folds[: plan.folds]:
-        maps = methods.prepare(fold.inner, Choice(values))(fold.train)
-        yield Hidden(normalise(maps[0].apply(x)), normalise(maps[1].apply(y)), fold.train, fold.out)
+    return features, Problem(x, y, pairs, left.groups, plan, weights, (features[0].blocks(), features[1].blocks()))
 
 
 def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:

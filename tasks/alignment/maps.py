@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -35,7 +35,21 @@ class Map(Protocol):
 
 
 @dataclass(frozen=True)
-class Linear:
+class _OfArrays:
+    """A map whose fields are arrays, all of them and nothing else."""
+
+    def arrays(self) -> dict[str, Array]:
+        """The fields by name."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `arrays`."""
+        return cls(**arrays)
+
+
+@dataclass(frozen=True)
+class Linear(_OfArrays):
     """x·A with A (width, dim)."""
 
     kind: ClassVar[str] = "linear"
@@ -50,18 +64,9 @@ class Linear:
         """Features (n, width) → (n, dim)."""
         return np.asarray(x @ self.matrix, np.float32)
 
-    def arrays(self) -> dict[str, Array]:
-        """The matrix."""
-        return {"matrix": self.matrix}
-
-    @classmethod
-    def load(cls, arrays: Mapping[str, Array]) -> Self:
-        """The inverse of `arrays`."""
-        return cls(arrays["matrix"])
-
 
 @dataclass(frozen=True)
-class Residual:
+class Residual(_OfArrays):
     """c·L + relu(c·U + u)·D with c = x·A at unit length: a linear start, and one hidden layer beside it."""
 
     kind: ClassVar[str] = "residual"
@@ -80,16 +85,6 @@ class Residual:
         """Features (n, width) → (n, dim)."""
         c = normalise(x @ self.matrix)
         return np.asarray(c @ self.line + np.maximum(c @ self.up + self.bias, 0) @ self.down, np.float32)
-
-    def arrays(self) -> dict[str, Array]:
-        """The matrix of the start, and both layers."""
-        names = ("matrix", "line", "up", "bias", "down")
-        return {name: getattr(self, name) for name in names}
-
-    @classmethod
-    def load(cls, arrays: Mapping[str, Array]) -> Self:
-        """The inverse of `arrays`."""
-        return cls(**arrays)
 
 
 @dataclass(frozen=True)
@@ -131,7 +126,7 @@ class Relative:
 
 
 @dataclass(frozen=True)
-class Gated:
+class Gated(_OfArrays):
     """Σₑ g(x)ₑ · x·Aₑ, gates g = softmax(x·G + b) over `matrices` (e, width, dim): which encoder counts for an item.
 
     Source: the mixture of experts of Miech et al. 2018, with one expert an encoder.
@@ -153,15 +148,6 @@ class Gated:
         weights = np.exp(logits - logits.max(1, keepdims=True))
         weights /= weights.sum(1, keepdims=True)
         return np.asarray(sum(weights[:, e, None] * (x @ one) for e, one in enumerate(self.matrices)), np.float32)
-
-    def arrays(self) -> dict[str, Array]:
-        """The experts and the gates."""
-        return {"matrices": self.matrices, "gates": self.gates, "bias": self.bias}
-
-    @classmethod
-    def load(cls, arrays: Mapping[str, Array]) -> Self:
-        """The inverse of `arrays`."""
-        return cls(arrays["matrices"], arrays["gates"], arrays["bias"])
 
 
 KINDS: Sequence[type[Map]] = (Linear, Residual, Relative, Gated)

@@ -40,6 +40,12 @@ def outside(view: View, held: npt.NDArray[np.bool_]) -> tuple[View, Indices]:
     return replace(view, vectors=vectors, groups=view.groups[keep]), place
 
 
+def left_out(left: View, right: View, pairs: Indices, held: npt.NDArray[np.bool_]) -> tuple[View, View, Indices]:
+    """Both sides without the groups that are `held` (n_groups,), and the pairs in their new rows, -1 for those gone."""
+    (x, rows), (y, columns) = outside(left, held), outside(right, held)
+    return x, y, np.stack([rows[pairs[:, 0]], columns[pairs[:, 1]]], 1)
+
+
 def nested(owner: Indices, sizes: Sequence[int], generator: np.random.Generator) -> list[Indices]:
     """Rows of growing random subsets of pairs with these groups (m,): whole groups until there are so many pairs.
 
@@ -66,8 +72,8 @@ def some_pairs(left: View, right: View, pairs: Indices, most: int, seed: int) ->
     (kept,) = nested(owner, [most], np.random.default_rng(seed))
     held = np.zeros(int(max(left.groups.max(), right.groups.max())) + 1, np.bool_)
     held[np.setdiff1d(owner, owner[kept])] = True
-    (x, rows), (y, columns) = outside(left, held), outside(right, held)
-    return x, y, np.stack([rows[pairs[kept, 0]], columns[pairs[kept, 1]]], 1)
+    x, y, moved = left_out(left, right, pairs, held)
+    return x, y, moved[kept]
 
 
 def hit_totals(space: JointSpace, left: View, right: View, pairs: Indices, n_groups: int) -> Values:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.cca import Moments, moments, without
+from tasks.alignment.cca import Moments, cross_moment, moments, without
 from tasks.alignment.maps import Map
 from tasks.alignment.plan import Plan
 from tasks.metrics.retrieval import per_query, positions, rsum, summary
@@ -60,6 +60,10 @@ class Problem:
     def whole(self) -> Moments:
         """The second moments over all pairs."""
         return self.known or moments(self.x, self.y, self.pairs, self.weights)
+
+    def cross(self, pairs: Indices) -> npt.NDArray[np.float64]:
+        """Cxy over other pairs (m, 2) of the same items; that of its own ones is known."""
+        return self.whole.xy if pairs is self.pairs else cross_moment(self.x, self.y, pairs)
 
     @cached_property
     def loose(self) -> tuple[Indices, Indices]:

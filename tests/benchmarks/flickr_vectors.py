@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,29 +117,22 @@ def views(split: Split, pairs: Indices, images: Sequence[str], texts: Sequence[s
     return left, right, np.stack(place, 1)
 
 
-def measured(val: Split, project: Callable[[str], Array], hubness: Callable[[Array, str], Array], cpu: float) -> Result:
-    """Both directions on val, with 1,000 draws over images. `project` gives the vectors of a modality."""
+def of_space(val: Split, space: JointSpace, cpu: float) -> Result:
+    """A fitted space on val, both directions, with 1,000 draws over images."""
     of = np.empty(len(val.words), np.int64)
     of[val.pairs[:, 1]] = val.pairs[:, 0]
-    groups = {IMAGE: np.arange(int(val.pairs[:, 0].max()) + 1), TEXT: of}
+    images = np.arange(int(val.pairs[:, 0].max()) + 1)
     held = {}
-    for name, other in ((IMAGE, TEXT), (TEXT, IMAGE)):
-        z = project(name)
-        keys = np.arange(len(z)).astype(np.str_)
-        held[name] = Held(name, keys, [], z, groups[name], {other: hubness(z, other)})
+    for name, other, known, groups in ((IMAGE, TEXT, val.images, images), (TEXT, IMAGE, val.texts, of)):
+        z = space.project(name, known)
+        held[name] = Held(name, np.arange(len(z)).astype(np.str_), [], z, groups, {other: space.hubness(z, other)})
     ways = (
         Direction(held[TEXT], held[IMAGE], val.pairs[:, ::-1]),
         Direction(held[IMAGE], held[TEXT], val.pairs),
     )
-    weights = bootstrap.group_weights(len(groups[IMAGE]), 1_000, 0)
+    weights = bootstrap.group_weights(len(images), 1_000, 0)
     scores = rsum(ways[0].values, ways[1].values), rsum(ways[0].raw, ways[1].raw)
     return Result(*scores, resampled_rsum(ways, weights), cpu)
-
-
-def of_space(val: Split, space: JointSpace, cpu: float) -> Result:
-    """A fitted space, measured on val."""
-    known = {IMAGE: val.images, TEXT: val.texts}
-    return measured(val, lambda name: space.project(name, known[name]), space.hubness, cpu)
 
 
 def cpu_seconds() -> float:

@@ -8,15 +8,14 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.cca import cross_moment, solver, thin_svd
+from tasks.alignment.cca import solver, thin_svd
 from tasks.alignment.maps import Linear, padded
-from tasks.alignment.methods.search import best_of
+from tasks.alignment.methods.search import Key, best_of
 from tasks.alignment.problem import Choice, Fold, Maps, Problem
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-Key = tuple[float, ...]
 
 NAMES = ("rx", "ry", "p")
 RIDGES_X = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -37,8 +36,7 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     solve = solver(m.xx, m.yy, rx=rx, ry=ry, p=p, dim=problem.plan.dim)
 
     def fit(pairs: Indices) -> Maps:
-        xy = m.xy if pairs is problem.pairs else cross_moment(problem.x, problem.y, pairs)
-        a, b = solve(xy)
+        a, b = solve(problem.cross(pairs))
         return Linear(padded(a)), Linear(padded(b))
 
     return fit

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.cca import cross_moment
 from tasks.alignment.maps import Linear, padded
 from tasks.alignment.methods.search import Key, best_of
 from tasks.alignment.problem import Choice, Fold, Maps, Problem
@@ -30,8 +29,7 @@ def prepare(problem: Problem, _choice: Choice) -> Callable[[Indices], Maps]:
     """A function from pairs to heads."""
 
     def fit(pairs: Indices) -> Maps:
-        xy = problem.whole.xy if pairs is problem.pairs else cross_moment(problem.x, problem.y, pairs)
-        a, b = rotate(xy, dim=problem.plan.dim)
+        a, b = rotate(problem.cross(pairs), dim=problem.plan.dim)
         return Linear(padded(a)), Linear(padded(b))
 
     return fit

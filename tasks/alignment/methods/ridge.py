@@ -8,7 +8,6 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.cca import cross_moment
 from tasks.alignment.maps import Linear, padded
 from tasks.alignment.methods.search import Key, best_of
 from tasks.alignment.problem import Choice, Fold, Maps, Problem
@@ -32,7 +31,7 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     solve = solver(m.xx, m.yy, rx=choice["rx"], ry=choice["ry"])
 
     def fit(pairs: Indices) -> Maps:
-        a, b = solve(m.xy if pairs is problem.pairs else cross_moment(problem.x, problem.y, pairs))
+        a, b = solve(problem.cross(pairs))
         return Linear(padded(a)), Linear(padded(b))
 
     return fit
