@@ -28,7 +28,10 @@ from tasks.policies import by_content
 from tasks.refs import EncoderRef, MiningRound, SpaceRef
 from tasks.sources.item import digest
 
-_CODE = ("tasks/align.py", "tasks/alignment", "tasks/retrieval", "tasks/metrics/retrieval.py", "storage/spaces.py")
+_CODE = (
+    *("tasks/align.py", "tasks/alignment", "tasks/mining/soft.py", "tasks/retrieval"),
+    *("tasks/metrics/retrieval.py", "storage/spaces.py"),
+)
 TRAIN = "train"
 
 

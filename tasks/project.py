@@ -26,7 +26,10 @@ from tasks.policies import RETRY, code_version
 from tasks.progress import progress
 from tasks.refs import EncoderRef, Projected, SpaceRef
 
-_CODE = ("tasks/project.py", "tasks/alignment/space.py", "tasks/alignment/features.py", "tasks/retrieval/hubness.py")
+_CODE = (
+    *("tasks/project.py", "tasks/alignment/space.py", "tasks/alignment/features.py", "tasks/alignment/maps.py"),
+    "tasks/retrieval/hubness.py",
+)
 _COLUMNS = ("key", "collection", "modality", "content_hash", "group", "split", "uri", "text", "lexical", "attributes")
 _PLAIN = ("key", "collection", "modality", "content_hash", "group", "split", "uri", "text", "grams", "attributes")
 _RANGE = 50_000  # items compared at once
