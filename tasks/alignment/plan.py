@@ -30,7 +30,7 @@ class Plan:
 
     method: str = "cca"
     dim: int = 384
-    pca: int = 1280
+    pca: int = 512
     folds: int = 3
     hubness_k: int = 10
     bank: int = 5_000

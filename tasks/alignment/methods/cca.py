@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -10,23 +10,25 @@ import numpy.typing as npt
 
 from tasks.alignment.cca import solver, thin_svd
 from tasks.alignment.maps import Linear, padded
-from tasks.alignment.methods.search import Key, best_of
+from tasks.alignment.methods.search import FEW, Key, best_of, uphill
 from tasks.alignment.problem import Choice, Fold, Maps, Problem
 
 Array = npt.NDArray[np.float32]
-Wide = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 NAMES = ("rx", "ry", "p")
 RIDGES_X = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 RIDGES_Y = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 POWERS = (0.5, 0.7, 0.85, 1.0, 1.5)
+_START = (2, 2)
+"""Where the walk begins: the places of (1, 0.3)."""
 
 
 def choose(problem: Problem) -> Choice:
-    """(rx, ry, p) by cross-validation over groups."""
+    """(rx, ry, p) by cross-validation over groups; with many pairs the ridges are found by a walk uphill."""
     if "cca" not in problem.chosen:
-        problem.chosen["cca"] = best_of(problem, NAMES, _trials)
+        explore = None if len(problem.pairs) < FEW else _walk
+        problem.chosen["cca"] = best_of(problem, NAMES, trials, explore)
     return problem.chosen["cca"]
 
 
@@ -42,26 +44,51 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     return fit
 
 
-def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
-    """Score each (rx, ry, p): the eigenbases are found once, a trial scales and decomposes Cxy in them."""
-    m, dim = fold.moments, fold.problem.plan.dim
-    (dx, vx), (dy, vy) = (np.linalg.eigh(one) for one in (m.xx, m.yy))
-    inner, rows = vx.T @ m.xy @ vy, fold.rows.each(_turn(vx), _turn(vy))
+def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
+    """Score each (rx, ry, p) of the grid, or those in `only`."""
+    at = _scorer(fold)
     for rx, ry in product(RIDGES_X, RIDGES_Y):
         powers = [p for p in POWERS if only is None or (rx, ry, p) in only]
-        if not powers:
-            continue
+        if powers:
+            yield from at(rx, ry, powers)
+
+
+def _walk(fold: Fold) -> list[tuple[Key, float]]:
+    """The scores along a walk uphill over the ridges: with many pairs the surface is smooth."""
+    at, out = _scorer(fold), []
+
+    def best(row: int, column: int) -> float:
+        found = list(at(RIDGES_X[row], RIDGES_Y[column], POWERS))
+        out.extend(found)
+        return max(score for _, score in found)
+
+    uphill(best, (len(RIDGES_X), len(RIDGES_Y)), _START)
+    return out
+
+
+def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tuple[Key, float]]]:
+    """A function that scores (rx, ry) under several p: the eigenbases are found once, and a trial decomposes in them.
+
+    In single precision: a trial ranks values, the heads are computed anew.
+    """
+    m, dim = fold.moments, fold.problem.plan.dim
+    (dx, vx), (dy, vy) = (np.linalg.eigh(one.astype(np.float32)) for one in (m.xx, m.yy))
+    inner, rows = vx.T @ m.xy.astype(np.float32) @ vy, fold.rows.each(_turn(vx), _turn(vy))
+
+    def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, float]]:
         wx, wy = _scale(dx, rx), _scale(dy, ry)
         u, sigma, vt = thin_svd(wx[:, None] * inner * wy)
         for p in powers:
             weight = sigma[:dim] ** p
             a, b = wx[:, None] * u[:, :dim] * weight, wy[:, None] * vt.T[:, :dim] * weight
-            yield (rx, ry, p), fold.score((Linear(a.astype(np.float32)), Linear(b.astype(np.float32))), rows)
+            yield (rx, ry, p), fold.score((Linear(a), Linear(b)), rows)
+
+    return scores
 
 
-def _turn(v: Wide) -> Callable[[Array], Array]:
-    return lambda z: np.asarray(z @ v, np.float32)
+def _turn(v: Array) -> Callable[[Array], Array]:
+    return lambda z: z @ v
 
 
-def _scale(values: Wide, ridge: float) -> Wide:
-    return np.asarray(1 / np.sqrt(np.maximum(values, 0) + ridge * values.mean() + 1e-12))
+def _scale(values: Array, ridge: float) -> Array:
+    return np.asarray(1 / np.sqrt(np.maximum(values, 0) + ridge * values.mean() + 1e-12), np.float32)

@@ -1,4 +1,4 @@
-"""A grid of values, scored on held-out groups: all on the first fold, the best few on the others."""
+"""A grid of values, scored on held-out groups: all on the first fold, or a way uphill; the best few on the others."""
 
 from __future__ import annotations
 
@@ -11,15 +11,24 @@ from tasks.alignment.problem import Choice, Fold, Problem
 Key = tuple[float, ...]
 Trials = Callable[[Fold, set[Key] | None], Iterable[tuple[Key, float]]]
 _FINALISTS, _FEW_FINALISTS = 12, 40
-_FEW = 1_000
+FEW = 1_000
 """Pairs below which one fold says little, and a trial costs little."""
 
 
-def best_of(problem: Problem, names: tuple[str, ...], trials: Trials) -> Choice:
-    """The values with the best mean over the folds. `trials(fold, only)` scores the keys in `only`, or all of them."""
+def best_of(
+    problem: Problem,
+    names: tuple[str, ...],
+    trials: Trials,
+    explore: Callable[[Fold], Iterable[tuple[Key, float]]] | None = None,
+) -> Choice:
+    """The values with the best mean over the folds. `trials(fold, only)` scores the keys in `only`, or all of them.
+
+    `explore` takes the place of all of them on the first fold.
+    """
     first, *others = problem.folds
-    scores: dict[Key, list[float]] = {key: [score] for key, score in trials(first, None)}
-    finalists = _FINALISTS if len(problem.pairs) >= _FEW else _FEW_FINALISTS
+    found = explore(first) if explore else trials(first, None)
+    scores: dict[Key, list[float]] = {key: [score] for key, score in found}
+    finalists = _FINALISTS if len(problem.pairs) >= FEW else _FEW_FINALISTS
     best = sorted(scores, key=lambda key: -scores[key][0])[:finalists]
     for fold in others:
         for key, score in trials(fold, set(best)):
@@ -30,3 +39,24 @@ def best_of(problem: Problem, names: tuple[str, ...], trials: Trials) -> Choice:
         for key, s in sorted(scores.items())
     ]
     return Choice(dict(zip(names, winner, strict=True)), tried)
+
+
+def uphill(score: Callable[[int, int], float], shape: tuple[int, int], start: tuple[int, int]) -> None:
+    """Walk over a grid from `start`, always to the best of the four next ones, until none of them scores higher.
+
+    >>> seen = []
+    >>> uphill(lambda i, j: seen.append((i, j)) or -abs(i - 2) - abs(j), (4, 4), (1, 0))
+    >>> sorted(seen)
+    [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
+    """
+    known = {start: score(*start)}
+    here = start
+    while True:
+        row, column = here
+        for place in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            if place not in known and 0 <= place[0] < shape[0] and 0 <= place[1] < shape[1]:
+                known[place] = score(*place)
+        best = max(known, key=lambda place: known[place])
+        if known[best] <= known[here]:
+            return
+        here = best
