@@ -29,7 +29,7 @@ from tasks.encoders.automodel_names import encoder_folder
 from tasks.ingested import collections_of, named_encoders, refs_of
 from tasks.promote import promote_space
 from tasks.refs import EncoderRef, TrainedOutcome, TrainedRef
-from tasks.train_encoder import TEXT, distinct_texts, finetune_encoder, train_lsa, tunable
+from tasks.train_encoder import TEXT, distinct_texts, finetune_encoder, is_lsa, train_lsa, tunable
 
 
 def _name() -> str:
@@ -62,7 +62,10 @@ def finetune(update: UpdateParams, encoder: str | None = None, space: str | None
 
 @flow(name="train lsa", flow_run_name="train lsa", persist_result=False)
 def lsa(update: UpdateParams, alone: bool = False, space: str | None = None) -> TrainedOutcome:  # noqa: FBT001, FBT002
-    """Make an encoder of the training texts by latent semantic analysis, to stand beside the others, or `alone`."""
+    """Make an encoder of the training texts by latent semantic analysis, to stand beside the others, or `alone`.
+
+    It takes the place of a former one of its kind.
+    """
     with at_work("train lsa") as (settings, workspace), live("lsa"):
         names, params = recorded(workspace, update)
         tag_run("lsa", *names)
@@ -72,8 +75,9 @@ def lsa(update: UpdateParams, alone: bool = False, space: str | None = None) -> 
             valid=_stands, refresh=params.refresh_cache,
         )  # fmt: skip
         assert trained.encoder is not None
-        before = () if alone else params.encode.encoders.get(TEXT, ())
-        return _taken_up(settings, workspace, params, names, trained, (*before, trained.encoder), space)
+        texts = () if alone else params.encode.encoders.get(TEXT, ())
+        others = tuple(one for one in texts if not is_lsa(one))
+        return _taken_up(settings, workspace, params, names, trained, (*others, trained.encoder), space)
 
 
 def plan_finetune(settings: Settings, update: UpdateParams, encoder: str | None = None) -> dict[str, str | int | float]:

@@ -34,8 +34,11 @@ from tasks.refs import EncoderRef, TrainedRef
 from tasks.sources.item import digest
 
 TEXT = "text"
-_CODE = ("tasks/train_encoder.py", "tasks/align.py", "tasks/alignment", "tasks/encoders", "tasks/retrieval")
-_TUNABLE = "tasks.encoders.sentence:load"
+_CODE = (
+    *("tasks/train_encoder.py", "tasks/align.py", "tasks/alignment", "tasks/encoders", "tasks/media/text.py"),
+    *("tasks/metrics/retrieval.py", "tasks/retrieval"),
+)
+_TUNABLE, _LSA = "tasks.encoders.sentence:load", "tasks.encoders.lsa:load"
 
 
 @task(name="finetune", task_run_name="finetune {tuned.encoder}", **by_content(*_CODE, ignore=("threads",)))
@@ -65,12 +68,14 @@ def finetune_encoder(
     views, plan = (training.left, training.right), plan_of(align)
     course, rows = course_of(views, training.pairs, TEXT, spec.name, plan, most=params.pairs, seed=params.seed)
     how = TunePlan(**params.model_dump(exclude={"pairs"}))
+    scratch = workspace.encoders  # what a killed run leaves there is no encoder that is in use: upkeep takes it away
+    scratch.mkdir(parents=True, exist_ok=True)
     with _user_errors(), model_folder(spec, workspace.models) as source:
         tokens = Tokens(source / "tokenizer.json", spec.max_tokens or 256, 0)([texts[row] for row in rows.tolist()])[0]
         model = LastBlocks(source, how.blocks, spec.pooling)
         batch = min(how.batch, len(np.unique(course.groups)))
         with progress(f"finetune {slug(spec)}", len(tokens) + how.steps * batch) as advance:
-            found = finetune(course, tokens, model, how, cores=threads or cpu_count(), advance=advance)
+            found = finetune(course, tokens, model, how, scratch=scratch, cores=threads or cpu_count(), advance=advance)
         encoder = None
         if found.steps:
             mark = digest("finetune", content, tuned.table, align.model_dump_json(), params.model_dump_json())[:12]
@@ -117,6 +122,11 @@ def tunable(encoder: str) -> EncoderSpec:
     if spec.loader != _TUNABLE:
         raise UserError(f"{encoder} cannot be fine-tuned", "only BERT and MPNet can; name one with --encoder")
     return spec
+
+
+def is_lsa(encoder: str) -> bool:
+    """Whether an encoder of texts is one of those that `train_lsa` makes."""
+    return spec_of(encoder, TEXT).loader == _LSA
 
 
 def training_texts(store: Store, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...] = ()) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import cos, log, pi
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,6 +99,7 @@ def finetune(
     model: LastBlocks,
     how: TunePlan,
     *,
+    scratch: Path | None = None,
     cores: int = 1,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Tuned:
@@ -105,10 +107,11 @@ def finetune(
 
     A batch holds one pair a group, drawn anew each time. After a third, two thirds and all of the steps the held-out
     groups judge; the model is left with the blocks that ranked best, which may be those that it came with. The same
-    under one seed with the same number of `cores` on one machine. `advance` is told of the texts and pairs done.
+    under one seed with the same number of `cores` on one machine. `scratch` is a folder for temporary files, `advance`
+    is told of the texts and pairs done.
     Raises `ValueError` when there are too few groups.
     """
-    with threads(cores), torch.random.fork_rng(devices=[]), states_of(model, tokens, advance) as states:
+    with threads(cores), torch.random.fork_rng(devices=[]), states_of(model, tokens, scratch, advance) as states:
         torch.manual_seed(how.seed)
         now = states.encoded()  # by the same runtime as what it is compared with
         form = _ClosedForm(course, how, now)

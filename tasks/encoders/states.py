@@ -24,10 +24,16 @@ _ROWS = 64
 
 @contextmanager
 def states_of(
-    model: LastBlocks, tokens: Sequence[Sequence[int]], advance: Callable[[int], None] = lambda _: None
+    model: LastBlocks,
+    tokens: Sequence[Sequence[int]],
+    scratch: Path | None = None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[States]:
-    """The states of texts, given by their token ids, in a temporary file; `advance` is told of the texts done."""
-    with tempfile.TemporaryDirectory(prefix="modalign-states-") as folder:
+    """The states of texts, given by their token ids, in a file that goes away again; `advance` is told of those done.
+
+    It lies in a folder of its own in `scratch`, or where temporary files lie.
+    """
+    with tempfile.TemporaryDirectory(prefix=".states-", dir=scratch) as folder:
         yield States(model, tokens, Path(folder) / "states", advance)
 
 

@@ -176,7 +176,9 @@ def test_a_worse_encoder_is_refused_by_figures(made: Made) -> None:
 
 
 def test_an_encoder_of_the_texts_stands_beside_the_other(made: Made) -> None:
-    """LSA of the training captions joins the encoder that is there; both are searched with, unknown words too."""
+    """LSA of the training captions joins the encoder that is there, in the place of a former one; both are searched
+    with, unknown words too.
+    """
     done = lsa(UpdateParams(overrides=("lsa.dim=8", "gate.policy=always")))
     name = done.trained.encoder
     assert name is not None
@@ -187,6 +189,9 @@ def test_an_encoder_of_the_texts_stands_beside_the_other(made: Made) -> None:
     assert origin is not None
     assert (origin.base, origin.how["texts"]) == ("", TRAIN)
     assert "shapes alone" in origin.seen
+    wider = lsa(UpdateParams(overrides=("lsa.dim=12", "gate.policy=always"))).trained.encoder
+    assert wider is not None
+    assert made.recorded["text"] == (*made.encoders["text"], wider)
     for words in ("a red circle", "xyzzy"):
         assert len(Searcher(made.workspace).by_text(words, mode="vector", k=3).hits) == 3
 
