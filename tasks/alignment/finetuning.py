@@ -145,13 +145,12 @@ class _ClosedForm:
         self._plan = replace(course.plan, pca=min(course.plan.pca, how.pca))
         self._fixed = self._features(course.fixed, course.fixed.vectors).apply(course.fixed.vectors)
         self._now = now
-        self._choice = cca.choose(self._problem(self._with(now)[1]))
+        self._choice = cca.choose(self._folds(self._with(now)[1])[0].inner)
 
     def score(self, vectors: Array) -> float:
         """Held-out rsum with these vectors of the tuned encoder."""
-        problem = self._problem(self._with(vectors)[1])
-        maps = self._maps(problem)
-        folds = (Fold(problem, self.train, None, self._held, queries, bank) for queries, bank in self._draws)
+        folds = self._folds(self._with(vectors)[1])
+        maps = self._maps(folds[0])
         return float(np.mean([fold.score(maps) for fold in folds]))
 
     def start(self) -> tuple[Array, Array, Array, Array]:
@@ -162,7 +161,7 @@ class _ClosedForm:
         """
         course = self.course
         features, z = self._with(self._now)
-        maps = self._maps(self._problem(z))
+        maps = self._maps(self._folds(z)[0])
         own, other = maps[course.side], maps[1 - course.side]
         assert isinstance(own, Linear)
         one, part = features.maps[course.encoder], list(features.maps).index(course.encoder)
@@ -179,12 +178,15 @@ class _ClosedForm:
     def _features(self, view: View, vectors: Mapping[str, Array]) -> Features:
         return Features.fit(vectors, cnn=view.cnn, width=self._plan.pca)
 
-    def _problem(self, z: Array) -> Problem:
-        x, y = (z, self._fixed) if self.course.side == 0 else (self._fixed, z)
-        return Problem(x, y, self.train, self.course.views[0].groups, self._plan)
+    def _folds(self, z: Array) -> list[Fold]:
+        """The one fold, train and held out, with each draw of its queries."""
+        course = self.course
+        x, y = (z, self._fixed) if course.side == 0 else (self._fixed, z)
+        problem = Problem(x, y, course.pairs, course.views[0].groups, self._plan)
+        return [Fold(problem, self.train, None, self._held, queries, bank) for queries, bank in self._draws]
 
-    def _maps(self, problem: Problem) -> Maps:
-        return cca.prepare(problem, self._choice)(self.train)
+    def _maps(self, fold: Fold) -> Maps:
+        return cca.prepare(fold.inner, self._choice)(self.train)
 
 
 def _steps(

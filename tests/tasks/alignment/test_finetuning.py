@@ -68,14 +68,14 @@ def test_the_start_is_the_space(folder: Path, left: str) -> None:
     mean, matrix, rest, others = form.start()
     mine = normalise(normalise(course.tuned.vectors["bert"] - mean) @ matrix + rest)
     z = form._with(course.tuned.vectors["bert"])[1]
-    maps = form._maps(form._problem(z))
+    maps = form._maps(form._folds(z)[0])
     np.testing.assert_allclose(mine, normalise(maps[course.side].apply(z)), atol=1e-5)
     assert others.shape == (N, matrix.shape[1])
 
 
 def test_held_out_groups_choose_the_blocks(folder: Path) -> None:
-    """Three checks are made; the blocks that stay are those of the best, no held-out group is trained on, and the
-    vectors of these blocks rank as was said.
+    """Three checks are made; the blocks that stay are those of the best, no held-out group is trained on, no item stands
+    twice in a gallery, and the vectors of these blocks rank as was said.
     """
     course, tokens, model = setting(folder)
     before = model.copy()
@@ -90,6 +90,7 @@ def test_held_out_groups_choose_the_blocks(folder: Path) -> None:
     assert sum(told) == 2 * N + 9 * 32
     form = _ClosedForm(course, HOW, course.tuned.vectors["bert"])
     assert not set(course.views[0].groups[form.train[:, 0]]) & set(course.views[0].groups[form._held[:, 0]])
+    assert [len(rows) for rows in form._folds(form._with(form._now)[1])[0].problem.loose] == [0, 0]
     with states_of(model, tokens) as states:
         assert form.score(states.encoded()) == pytest.approx(found.after, abs=2e-3)
 
