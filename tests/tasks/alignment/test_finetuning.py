@@ -74,8 +74,9 @@ def test_the_start_is_the_space(folder: Path, left: str) -> None:
 
 
 def test_held_out_groups_choose_the_blocks(folder: Path) -> None:
-    """Three checks are made; the blocks that stay are those of the best, no held-out group is trained on, no item stands
-    twice in a gallery, and the vectors of these blocks rank as was said.
+    """Three checks are made; the blocks that stay are those of the best, and their vectors rank as was said.
+
+    No held-out group is trained on, and no item stands twice in a gallery.
     """
     course, tokens, model = setting(folder)
     before = model.copy()
