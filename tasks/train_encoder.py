@@ -66,6 +66,8 @@ def finetune_encoder(
     training = load_training(workspace.store, collections, encoded)
     texts = training_texts(workspace.store, collections, encoded)
     views, plan = (training.left, training.right), plan_of(align)
+    if TEXT not in [view.modality for view in views]:
+        raise UserError("most known pairs join no texts", "fine-tuning learns from pairs of texts and other media")
     course, rows = course_of(views, training.pairs, TEXT, spec.name, plan, most=params.pairs, seed=params.seed)
     how = TunePlan(**params.model_dump(exclude={"pairs"}))
     scratch = workspace.encoders  # what a killed run leaves there is no encoder that is in use: upkeep takes it away
