@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from tests.benchmarks.flickr_vectors import workspace
@@ -35,13 +36,16 @@ def main() -> None:
     gate = "" if decision is None else f" The gate: {decision['event']}."
     told = (
         "lite0 + lite2 × MiniLM by CCA, 6,000 photos × 5 captions, evaluated on val (1,000 × 5), one seed. The rate "
-        "was chosen among 2e-5, 1e-4 and 3e-4 on 1,000 photos held out of train. Groups held out of the training "
-        f"pairs: {trained['why']}.{gate}\n\n"
+        "was chosen among 2e-5, 1e-4 and 3e-4 on 1,000 photos held out of train. Its training: "
+        f"{trained['why']}.{gate}\n\n"
     )
     if decision is None:
         record("finetune", "Fine-tuning", told)
         return
     figures = decision["figures"]
+    vectors = Counter[str]()
+    for stage in stages:
+        vectors[stage["modality"]] += stage["encoded"]
     low, high = figures["difference_low"], figures["difference_high"]
     rows = [
         ["before", figures["old"], "", "", "", ""],
@@ -49,7 +53,7 @@ def main() -> None:
             "after",
             figures["new"],
             f"{figures['difference']:+.1f} ({low:+.1f} – {high:+.1f})",
-            ", ".join(f"{stage['encoded']:,} {stage['modality']}" for stage in stages),
+            ", ".join(f"{count:,} of {modality}" for modality, count in sorted(vectors.items())),
             trained["cpu_seconds"],
             done.cpu_seconds,
         ],
