@@ -131,6 +131,29 @@ class AlignParams(Params):
     seed: int = Field(0, ge=0, description="Seed of the folds, the bank and the training.")
 
 
+class FinetuneParams(Params):
+    """How the last blocks of a text encoder are fine-tuned, as the last stage."""
+
+    blocks: int = Field(2, ge=1, le=48, description="Last blocks that learn; the others stay as they are.")
+    loss: Literal["siglip", "infonce", "triplet", "soft"] = Field("siglip", description="What they learn by.")
+    steps: int = Field(300, ge=3, le=100_000, description="Batches at most; held-out groups say where to stop.")
+    batch: int = Field(512, ge=2, le=65_536, description="Pairs in a batch, one a group.")
+    rate: float = Field(3e-4, gt=0, description="Largest step of AdamW for the blocks.")
+    decay: float = Field(0.01, ge=0, description="Weight decay of the blocks.")
+    head_rate: float = Field(3e-4, gt=0, description="Largest step for the heads that are trained beside them.")
+    held: float = Field(0.1, gt=0, lt=1, description="Share of the training groups that is held out to judge.")
+    pairs: int = Field(50_000, ge=100, description="Training pairs at most; of more, so many are drawn by group.")
+    seed: int = Field(0, ge=0, description="Seed of what is held out, the batches and the dropout.")
+
+
+class LsaParams(Params):
+    """How a text encoder is made of the training texts alone, by latent semantic analysis."""
+
+    dim: int = Field(1_024, ge=2, le=2_048, description="Width of its vectors at most.")
+    texts: int = Field(100_000, ge=4, description="Training texts at most; of more, so many are drawn.")
+    seed: int = Field(0, ge=0, description="Seed of the draw and of the decomposition.")
+
+
 class AssessParams(Params):
     """How a space is evaluated."""
 
@@ -195,6 +218,8 @@ class PipelineParams(Params):
     index: IndexParams = IndexParams()
     mine: MineParams = MineParams()
     align: AlignParams = AlignParams()
+    finetune: FinetuneParams = FinetuneParams()
+    lsa: LsaParams = LsaParams()
     assess: AssessParams = AssessParams()
     gate: GateParams = GateParams()
     refit: RefitParams = RefitParams()

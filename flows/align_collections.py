@@ -34,12 +34,14 @@ def _align(
             raise UserError(
                 f"nothing is encoded with {one.encoder}", "run `modalign ingest SOURCE` with this profile first"
             )
-    ingested = tuple(_ingested(workspace, name, encoded, params) for name in chosen)
+    ingested = tuple(ingested_before(workspace, name, encoded, params) for name in chosen)
     aligned = align_spaces(params, ingested, space or "+".join(chosen))
     return aligned, promote_space(workspace, aligned, params.gate)
 
 
-def _ingested(workspace: Workspace, name: str, encoded: tuple[EncoderRef, ...], params: PipelineParams) -> Ingested:
+def ingested_before(
+    workspace: Workspace, name: str, encoded: tuple[EncoderRef, ...], params: PipelineParams
+) -> Ingested:
     """The reference that an ingest of the collection gave, made anew from the tables."""
     read = params.preprocess
     groups = group_collection(workspace.store, name, seed=read.split_seed, share=read.heldout_share)

@@ -22,7 +22,18 @@ from tasks.encode import spec_of, table_of
 from tasks.refs import Upkeep
 from tasks.upkeep import keep_up
 
-FLOWS = ("update", "pipeline", "ingest", "align spaces", "assess", "assess published", "gc", "plan")
+FLOWS = (
+    "update",
+    "pipeline",
+    "ingest",
+    "align spaces",
+    "assess",
+    "assess published",
+    "gc",
+    "plan",
+    "finetune",
+    "train lsa",
+)
 _PAGE = 200
 
 

@@ -9,13 +9,41 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from config.params import PipelineParams
+from config.settings import Settings
 from flows.context import at_work
 from flows.live import live, tag_run
 from flows.summaries import ingest_line, ingest_summary, quarantine_artifact
+from storage.workspace import Workspace
 from tasks.changes import both
 from tasks.encode import check_encoders, encode_shard, plan_encoding
 from tasks.preprocess import check_failures, gathered, group_items, preprocess_shard, scan_source
-from tasks.refs import EncodeReport, Ingested, PreprocessReport
+from tasks.refs import EncodeReport, EncoderRef, Ingested, PreprocessReport
+
+
+def encode_pending(
+    settings: Settings,
+    workspace: Workspace,
+    params: PipelineParams,
+    collection: str,
+    root: str,
+    modality: str,
+    encoder: str,
+    *,
+    few: bool,
+) -> tuple[EncoderRef, list[EncodeReport]]:
+    """Encode what a collection still lacks under one encoder; `few` starts no task where nothing is to be done."""
+    anew, items = params.refresh_cache, params.encode.shard_items
+    plan = plan_encoding(workspace, collection, modality, encoder, settings.device, items, anew)
+    stages = []
+    for shard in gathered(plan.shards, items) if few else plan.shards:
+        # a cached reference may outlive its data: what is pending is encoded whatever the cache says
+        run = encode_shard.with_options(refresh_cache=anew or shard.pending > 0)
+        stage: EncodeReport = run(
+            workspace, collection, plan.source, shard, root, settings.device, settings.threads, params.preprocess
+        )
+        if shard.pending:
+            stages.append(stage)
+    return plan.source, stages
 
 
 def _name() -> str:
@@ -58,20 +86,14 @@ def ingest(
                 changes.append(report)
         groups = group_items(workspace, scan.collection, read, anew)
         check_failures(workspace, scan.collection, read.failure_budget)
-        encoded, stages = [], []
+        encoded: list[EncoderRef] = []
+        stages: list[EncodeReport] = []
         for modality, encoder in both(encode.encoders, serving or {}):
-            plan = plan_encoding(
-                workspace, scan.collection, modality, encoder, settings.device, encode.shard_items, anew
+            source, done_now = encode_pending(
+                settings, workspace, params, scan.collection, scan.root, modality, encoder, few=pending_only
             )
-            encoded.append(plan.source)
-            for shard in gathered(plan.shards, encode.shard_items) if pending_only else plan.shards:
-                # a cached reference may outlive its data: what is pending is encoded whatever the cache says
-                run = encode_shard.with_options(refresh_cache=anew or shard.pending > 0)
-                stage: EncodeReport = run(
-                    workspace, scan.collection, plan.source, shard, scan.root, settings.device, settings.threads, read
-                )
-                if shard.pending:
-                    stages.append(stage)
+            encoded.append(source)
+            stages += done_now
         quarantined = check_failures(workspace, scan.collection, read.failure_budget)
         done = Ingested(
             collection=scan.collection,

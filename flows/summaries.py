@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from storage import catalog
 from storage.spaces import slug_of
 from storage.workspace import Workspace
-from tasks.refs import Decision, DuplicateReport, Ingested, Mined, ScoreRef, SpaceRef, Updated, UpdatePlan
+from tasks.refs import Decision, DuplicateReport, Ingested, Mined, ScoreRef, SpaceRef, TrainedRef, Updated, UpdatePlan
 
 _FAULTS = 100  # rows of quarantine that a person reads; `modalign quarantine list` has them all
 
@@ -197,6 +197,18 @@ def decision_artifact(decision: Decision) -> None:
         key=key_of("promotion", decision.name),
         description=f"{decision.name}: {decision.event}; {decision.reason}",
     )
+
+
+def trained_artifact(names: tuple[str, ...], trained: TrainedRef, decision: Decision | None) -> None:
+    """A markdown artifact: the encoder that was trained, what held-out training groups say of it, and the gate."""
+    lines = [
+        f"# {trained.encoder or 'no encoder is kept'}",
+        "",
+        f"{trained.why}; {trained.seconds:,.0f} s, {trained.cpu_seconds:,.0f} s of CPU.",
+    ]
+    if decision is not None:
+        lines += ["", f"{decision.name} {decision.space_id}: {decision.event}; {decision.reason}"]
+    create_markdown_artifact("\n".join(lines), key=key_of("trained", "+".join(names)), description=trained.why)
 
 
 def plan_artifact(plan: UpdatePlan) -> None:

@@ -1,4 +1,4 @@
-"""The workspace: one folder that holds tables, spaces, converted models, results cache and reports."""
+"""The workspace: one folder that holds tables, spaces, trained and converted encoders, results cache and reports."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ class Workspace(BaseModel):
     def models(self) -> Path:
         """Folder of converted models."""
         return self.root / "models"
+
+    @property
+    def encoders(self) -> Path:
+        """Folder of the encoders that were trained here, one sub-folder each."""
+        return self.root / "encoders"
 
     @property
     def results(self) -> Path:

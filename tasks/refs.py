@@ -177,6 +177,16 @@ class Ingested(Ref):
     seconds: float
 
 
+class TrainedRef(Ref):
+    """An encoder that was trained here, by name; None where none was worth keeping. `why` says it in figures."""
+
+    encoder: str | None
+    modality: str
+    why: str
+    seconds: float
+    cpu_seconds: float
+
+
 class MiningRound(Ref):
     """A round of soft pseudo-pairs: held-out rsum before and after it, over folds of the given pairs."""
 
@@ -252,6 +262,15 @@ class Decision(Ref):
     event: Literal["promoted", "refused", "kept"]
     reason: str
     figures: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainedOutcome(Ref):
+    """An encoder that was trained here, what it encoded, the space with it and what the gate said; None without one."""
+
+    trained: TrainedRef
+    stages: tuple[EncodeReport, ...] = ()
+    aligned: Aligned | None = None
+    decision: Decision | None = None
 
 
 class Outcome(Ref):

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from prefect import task
 
-from config.params import KeepParams
-from storage import schemas
+from config.params import KeepParams, PipelineParams
+from storage import catalog, schemas
 from storage.maintenance import clean, compact, needs_compaction, pin, removable, table_bytes, tagged
 from storage.promotions import Manifest, history, stack
 from storage.spaces import publish
 from storage.tables import Store
 from storage.workspace import Workspace
+from tasks.encoders.automodel_names import encoder_folder
 from tasks.policies import RETRY
 from tasks.refs import Aligned, Upkeep
 
@@ -30,16 +31,20 @@ def keep_up(workspace: Workspace, keep: KeepParams, wanted: tuple[str, ...], dry
     """
     store = workspace.store
     kept = retained(store, keep.spaces)
-    freed = {"spaces": 0, "embeddings": 0, "versions": 0, "results": 0}
+    freed = {"spaces": 0, "embeddings": 0, "encoders": 0, "versions": 0, "results": 0}
     dropped: list[str] = []
     for folder in _expired_spaces(workspace, kept):
         freed["spaces"] += _drop(folder, dry_run=dry_run)
         dropped.append(f"space {folder.parent.name}/{folder.name}")
-    for name in _unused_tables(store, kept, wanted):
+    refused = _refused_last(store)
+    for name in _unused_tables(store, kept, (*wanted, *(e["table"] for one in refused for e in one["encoded"]))):
         freed["spaces" if name.startswith("space_") else "embeddings"] += table_bytes(store, name)
         dropped.append(f"table {name}")
         if not dry_run:
             store.drop(name)
+    for folder in _unused_encoders(workspace, [*kept, *refused]):
+        freed["encoders"] += _drop(folder, dry_run=dry_run)
+        dropped.append(f"encoder {folder.name}")
     names = [name for name in store.names() if f"table {name}" not in dropped]
     compacted = [n for n in names if needs_compaction(store, n, fragments=keep.fragments, deleted=keep.deleted)]
     if not dry_run:
@@ -64,11 +69,15 @@ def retained(store: Store, spaces: int) -> list[Manifest]:
     return [manifest for name in names for manifest in stack(store, name)[-spaces:]]
 
 
+def _refused_last(store: Store) -> list[Manifest]:
+    """Manifests whose refusal is the last word on their name: they may be promoted yet."""
+    last = {entry.name: entry for entry in history(store)}.values()
+    return [entry.manifest for entry in last if entry.event == "refused"]
+
+
 def _expired_spaces(workspace: Workspace, kept: list[Manifest]) -> list[Path]:
     """Folders of heads that no retained manifest names, nor the last refusal of a name: it may be promoted yet."""
-    last = {entry.name: entry for entry in history(workspace.store)}.values()
-    used = {Path(one["space"]["path"]).name for one in kept}
-    used |= {Path(entry.manifest["space"]["path"]).name for entry in last if entry.event == "refused"}
+    used = {Path(one["space"]["path"]).name for one in [*kept, *_refused_last(workspace.store)]}
     found = [folder for folder in sorted(workspace.spaces.glob("*/*")) if folder.is_dir()]
     return [folder for folder in found if folder.name not in used]
 
@@ -76,6 +85,16 @@ def _expired_spaces(workspace: Workspace, kept: list[Manifest]) -> list[Path]:
 def _unused_tables(store: Store, kept: list[Manifest], wanted: tuple[str, ...]) -> list[str]:
     used = {one["space"]["table"] for one in kept} | {e["table"] for one in kept for e in one["encoded"]} | set(wanted)
     return [name for name in store.names() if name.startswith(("space_", "embeddings_")) and name not in used]
+
+
+def _unused_encoders(workspace: Workspace, manifests: list[Manifest]) -> list[Path]:
+    """Folders of encoders trained here that neither these manifests nor the recorded collections name."""
+    named = [one["encoder"] for manifest in manifests for one in manifest["encoded"]]
+    for row in catalog.collections(workspace.store):
+        for encoders in PipelineParams.model_validate_json(row["params"]).encode.encoders.values():
+            named += encoders
+    used = {encoder_folder(name).name for name in named if name.startswith("local:")}
+    return [folder for folder in sorted(workspace.encoders.glob("*")) if folder.name not in used]
 
 
 def _republish(store: Store, compacted: list[str]) -> None:

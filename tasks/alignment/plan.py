@@ -37,3 +37,21 @@ class Plan:
     seed: int = 0
     seconds: float = 300.0
     heads: HeadPlan = field(default_factory=HeadPlan)
+
+
+@dataclass(frozen=True)
+class TunePlan:
+    """How an encoder is fine-tuned: its last blocks, the loss, two rates of AdamW, and the groups that judge it."""
+
+    blocks: int = 2
+    loss: Loss = "siglip"
+    steps: int = 300
+    batch: int = 512
+    rate: float = 3e-4
+    decay: float = 0.01
+    head_rate: float = 3e-4
+    head_decay: float = 0.1
+    dropout: float = 0.1
+    held: float = 0.1
+    pca: int = 512
+    seed: int = 0

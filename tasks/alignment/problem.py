@@ -86,7 +86,7 @@ class Problem:
                 if inside.any() and not inside.all():
                     train, held = self.pairs[inside], self.pairs[~inside]
                     weights = None if self.weights is None else self.weights[inside]
-                    queries, bank = _one_each(held, generator), _one_each(train, generator)
+                    queries, bank = one_each(held, generator), one_each(train, generator)
                     out.append(Fold(self, train, weights, held, queries, bank))
         return out
 
@@ -159,7 +159,7 @@ def _unit(one: Map) -> Callable[[Array], Array]:
     return lambda x: normalise(one.apply(x))
 
 
-def _one_each(pairs: Indices, generator: np.random.Generator) -> Indices:
+def one_each(pairs: Indices, generator: np.random.Generator) -> Indices:
     """One pair of each left item and of each right item, in random order, at most `_QUERIES`."""
     mixed = pairs[generator.permutation(len(pairs))]
     mixed = mixed[np.unique(mixed[:, 0], return_index=True)[1]]

@@ -31,7 +31,7 @@ def train(problem: Problem, pairs: Indices, start: tuple[Array, Array] | None, s
     Deterministic under the plan's seed: it computes on one thread, which at these sizes loses little.
     """
     plan, how = problem.plan, problem.plan.heads
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         sides = [_side(problem, side, start, how.shape, how.dropout) for side in (0, 1)]
         loss, scale, bias = LOSSES[how.loss]
@@ -40,7 +40,7 @@ def train(problem: Problem, pairs: Indices, start: tuple[Array, Array] | None, s
         groups = [{"params": weights, "weight_decay": how.decay}, {"params": [log_scale, offset], "weight_decay": 0.0}]
         optimiser = torch.optim.AdamW(groups, lr=how.rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, how.rate, total_steps=max(steps, 2), pct_start=0.1)
-        for left, right, mix in _batches(pairs, how.batch, steps, plan.seed, mixup=how.mixup):
+        for left, right, mix in batches(pairs, how.batch, steps, plan.seed, mixup=how.mixup):
             a, b = (normalize(side(rows, mix)) for side, rows in zip(sides, (left, right), strict=True))
             optimiser.zero_grad()
             loss(a, b, log_scale, offset).backward()  # type: ignore[no-untyped-call]
@@ -49,10 +49,10 @@ def train(problem: Problem, pairs: Indices, start: tuple[Array, Array] | None, s
     return sides[0].finished(), sides[1].finished()
 
 
-def _batches(
+def batches(
     pairs: Indices, batch: int, steps: int, seed: int, *, mixup: bool
 ) -> Iterator[tuple[Tensor, Tensor, float | None]]:
-    """Rows of both sides, one pair a left item, and the share of the mix-up."""
+    """Rows of both sides, one pair a left item drawn anew in each of `steps` batches, and the share of the mix-up."""
     draw = np.random.default_rng(seed)
     sorted_pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     _, first, count = np.unique(sorted_pairs[:, 0], return_index=True, return_counts=True)
@@ -68,9 +68,10 @@ def _batches(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """Let torch compute on so many threads inside the block."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -172,7 +172,8 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _model(where: str, revision: str | None) -> Any:
+def read_model(where: str, revision: str | None) -> Any:
+    """An AutoModel in evaluation mode, of a folder or of a revision on the hub. Raises `EncoderError`."""
     from transformers import AutoModel
 
     pinned: dict[str, Any] = {"local_files_only": True} if revision is None else {"revision": revision}
@@ -188,7 +189,7 @@ def text_module(where: str, revision: str | None, pooling: Pooling) -> Any:
     """A torch module: ids `(b, l)` and lengths `(b,)`, both int32 → pooled `(b, d)`; masked beyond a length."""
     import torch
 
-    model = _model(where, revision)
+    model = read_model(where, revision)
 
     class Pooled(torch.nn.Module):
         def __init__(self) -> None:
@@ -213,7 +214,7 @@ def image_module(where: str, revision: str | None, pooling: Pooling, mean: list[
     """
     import torch
 
-    model = _model(where, revision)
+    model = read_model(where, revision)
     skip = 1 + int(getattr(model.config, "num_register_tokens", 0) or 0)
 
     class Pooled(torch.nn.Module):

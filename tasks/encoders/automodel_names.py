@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import parse_qsl
 
+from tasks.encoders import lsa
 from tasks.encoders.bert_graph import knows
+from tasks.encoders.origin import Origin, read_origin
 from tasks.encoders.protocol import EncoderError, EncoderSpec, Pooling
 
 _MOVING = {"main", "master", "head", "latest"}
@@ -29,7 +32,7 @@ _FIRST = {
 }
 _SHIFTED = {"mpnet", "roberta", "xlm-roberta", "camembert"}  # number their positions after the padding id
 _LONGEST = 512
-_TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
+_TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", lsa.VOCABULARY)
 
 
 def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
@@ -40,6 +43,7 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     """
     kind, _, rest = name.partition(":")
     place, _, query = rest.partition("?")
+    origin: Origin | None = None
     options = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := options.keys() - {"pooling", "modality", "licence"}:
         raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", "use pooling=, modality=, licence=")
@@ -47,13 +51,13 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
         source = _pinned(name, place)
         revision, config = source, read_object(name, hub_file(source, "config.json"))
     else:
-        folder = Path(place).expanduser().absolute()
+        folder = encoder_folder(name)
         if not (folder / "config.json").is_file():
             raise EncoderError(
                 f"{name}: there is no config.json in {folder}", "save the model with save_pretrained there"
             )
         source, config = str(folder), read_object(name, folder / "config.json")
-        revision = _content(name, folder)
+        revision, origin = _content(name, folder), read_origin(folder)
     wanted = options.get("modality") or _modality(config)
     if modality is not None and "modality" not in options and wanted != modality:
         raise EncoderError(f"{name} encodes {wanted}, not {modality}", f"name an encoder for {modality}")
@@ -63,7 +67,20 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
         raise EncoderError(f"{name}: its kind of position embeddings is not known here", "use another model")
     if wanted not in ("text", "image"):
         raise EncoderError(f"{name}: modality {wanted!r} is not known here", "use modality=text or modality=image")
-    return _spec(name, source, revision, config, wanted, options)
+    spec = _spec(name, source, revision, config, wanted, options)
+    if origin is None:
+        return spec
+    licence = options.get("licence", origin.licence)
+    return replace(spec, licence=licence, seen=origin.seen, languages=origin.languages)
+
+
+def encoder_folder(name: str) -> Path:
+    """The folder that ``local:folder[?…]`` names.
+
+    >>> encoder_folder("local:/models/bert?pooling=cls").as_posix()
+    '/models/bert'
+    """
+    return Path(name.removeprefix("local:").partition("?")[0]).expanduser().absolute()
 
 
 def _spec(
@@ -71,20 +88,26 @@ def _spec(
 ) -> EncoderSpec:
     model_type = str(config.get("model_type", ""))
     pooling = _pooling(name, options.get("pooling"), modality, model_type)
-    graph = modality == "text" and knows(config)
     return EncoderSpec(
         name=name,
         modality=modality,
         dim=_dim(name, config),
         revision=revision,
         licence=options.get("licence", "see its model card"),
-        loader="tasks.encoders.sentence:load" if graph else f"tasks.encoders.automodel:load_{modality}",
+        loader=_loader(config, modality),
         pooling=pooling,
         source=source,
         cnn_activations=model_type in _CNNS,
         seen="not known here: see its model card",
-        max_tokens=_max_tokens(config) if modality == "text" else None,
+        max_tokens=_max_tokens(config) if modality == "text" and model_type != lsa.MODEL_TYPE else None,
     )
+
+
+def _loader(config: dict[str, Any], modality: str) -> str:
+    if config.get("model_type") == lsa.MODEL_TYPE:
+        return "tasks.encoders.lsa:load"
+    graph = modality == "text" and knows(config)
+    return "tasks.encoders.sentence:load" if graph else f"tasks.encoders.automodel:load_{modality}"
 
 
 def _pinned(name: str, place: str) -> str:

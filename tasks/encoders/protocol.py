@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 Pooling = Literal["mean", "cls", "avg", "pooler"]
-RuntimeName = Literal["openvino", "torch"]
+RuntimeName = Literal["openvino", "torch", "numpy"]
 Dtype = Literal["float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
 

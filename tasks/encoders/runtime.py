@@ -80,6 +80,8 @@ def choose(spec: EncoderSpec, device: str = "auto") -> Runtime:
     """
     if device not in DEVICES:
         raise EncoderError(f"device {device!r} is unknown", f"use one of {', '.join(DEVICES)}")
+    if spec.loader.startswith("tasks.encoders.lsa:"):
+        return Runtime("numpy", "float32", "cpu")
     if device == "cuda" and not has_cuda():
         raise EncoderError("no CUDA device was found", "use device auto or cpu")
     if device != "cpu" and has_cuda():

@@ -60,8 +60,9 @@ def rows_of_texts(length: int, runtime: Runtime) -> int:
 def shapes(spec: EncoderSpec, runtime: Runtime) -> list[tuple[int, int]]:
     """The batch shapes that change bits, `(rows, padded length)` for texts: they are part of the fingerprint.
 
-    A convolution's bits do not depend on the rows of its batch (measured, and held by a test), so images have none.
+    A convolution's bits do not depend on the rows of its batch (measured, and held by a test), so images have none;
+    nor does NumPy, which takes one text after the other.
     """
-    if spec.modality == "text":
+    if spec.modality == "text" and runtime.name != "numpy":
         return [(rows_of_texts(length, runtime), length) for length in buckets(spec.max_tokens or BUCKETS[-1])]
     return []

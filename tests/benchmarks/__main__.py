@@ -5,7 +5,19 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("demo", "flickr8k", "ann", "knn", "reproduce", "labelling", "updates", "fifty", "kills")
+BENCHMARKS = (
+    "demo",
+    "flickr8k",
+    "ann",
+    "knn",
+    "reproduce",
+    "finetune",
+    "lsa",
+    "labelling",
+    "updates",
+    "fifty",
+    "kills",
+)
 
 
 def main(names: list[str]) -> None:

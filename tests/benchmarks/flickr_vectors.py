@@ -57,15 +57,20 @@ class Result:
         return bootstrap.interval(self.draws, 0.95)
 
 
+def workspace() -> Path:
+    """A workspace that holds Flickr8k's embeddings; MODALIGN_BENCH_WORKSPACE names one that does already."""
+    named = os.environ.get("MODALIGN_BENCH_WORKSPACE")
+    root = Path(named) if named else Path(tempfile.gettempdir()) / "modalign-bench-flickr8k"
+    if not (root / "tables").is_dir():
+        modalign(["ingest", str(data()), "--profile", "best", "-w", str(root)])
+    return root
+
+
 class Vectors:
-    """Train and val, read from a workspace; MODALIGN_BENCH_WORKSPACE names one that holds them already."""
+    """Train and val, read from the workspace."""
 
     def __init__(self) -> None:
-        named = os.environ.get("MODALIGN_BENCH_WORKSPACE")
-        root = Path(named) if named else Path(tempfile.gettempdir()) / "modalign-bench-flickr8k"
-        if not (root / "tables").is_dir():
-            modalign(["ingest", str(data()), "--profile", "best", "-w", str(root)])
-        self._store = Workspace(root=root).store
+        self._store = Workspace(root=workspace()).store
 
     @cached_property
     def train(self) -> Split:

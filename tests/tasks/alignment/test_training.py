@@ -11,7 +11,7 @@ from tasks.alignment.losses import LOSSES
 from tasks.alignment.maps import Linear
 from tasks.alignment.plan import HeadPlan, Plan
 from tasks.alignment.problem import Problem
-from tasks.alignment.training import _batches, train
+from tasks.alignment.training import batches, train
 from tasks.retrieval.similarity import normalise
 
 
@@ -76,7 +76,7 @@ def test_a_batch_holds_an_item_once() -> None:
     pairs = np.stack([np.repeat(np.arange(10), 3), np.arange(30)], 1)
     seen: set[int] = set()
     halves: list[int] = []
-    for number, (left, right, mix) in enumerate(_batches(pairs, 5, 200, 0, mixup=True)):
+    for number, (left, right, mix) in enumerate(batches(pairs, 5, 200, 0, mixup=True)):
         assert len(set(left.tolist())) == 5
         assert (right // 3 == left).all()
         assert mix is not None
