@@ -116,7 +116,7 @@ class HeadsParams(Params):
 class AlignParams(Params):
     """How the projection heads are fitted."""
 
-    method: Literal["auto", "cca", "soft", "heads", "ridge", "procrustes", "asif"] = Field(
+    method: Literal["auto", "cca", "soft", "cotraining", "heads", "ridge", "procrustes", "asif"] = Field(
         "cca", description="By name; auto: what ranks held-out groups of the training pairs best, within a time budget."
     )
     heads: HeadsParams = HeadsParams()

@@ -85,8 +85,9 @@ def fit(
 
 
 def rounds_of(facts: Mapping[str, Any]) -> tuple[MiningRound, ...]:
-    """The rounds of soft pseudo-pairs that a fit has tried, and which of them it kept."""
-    scores = {one["rounds"]: one["rsum"] for one in facts["tried"] if "rounds" in one}
+    """The rounds of pseudo-pairs that the method has tried, and which it kept; `auto` has tried other methods too."""
+    own = [one for one in facts["tried"] if one.get("method", facts["method"]) == facts["method"]]
+    scores = {one["rounds"]: one["rsum"] for one in own if "rounds" in one}
     kept = facts["chosen"].get("rounds", 0)
     return tuple(
         MiningRound(number=n, before=scores[n - 1], after=scores[n], accepted=n <= kept) for n in sorted(scores) if n

@@ -178,7 +178,7 @@ class Ingested(Ref):
 
 
 class MiningRound(Ref):
-    """A round of soft pseudo-pairs: held-out rsum before and after it, over folds of the given pairs."""
+    """A round of pseudo-pairs: held-out rsum before and after it, over folds of the given pairs."""
 
     number: int
     before: float

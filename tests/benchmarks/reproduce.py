@@ -147,19 +147,19 @@ def unpaired(vectors: Vectors) -> None:
     """Few pairs and 2,500 unpaired items a side, of other photos."""
     rows: list[Row] = []
     for n in (100, 500, 3_000):
-        gains = []
-        found: dict[str, list[Result]] = {"cca": [], "soft": []}
-        rounds = []
+        found: dict[str, list[Result]] = {"cca": [], "soft": [], "cotraining": []}
+        rounds: dict[str, list[object]] = {name: [] for name in found}
         for seed in SEEDS:
             sides = _with_unpaired(vectors, n, 2_500 if n < 3_000 else 1_500, seed)
             for method, results in found.items():
                 space, one = fitted(vectors, sides, Plan(method=method, seed=seed))
                 results.append(one)
-            rounds.append(space.facts["chosen"]["rounds"])
-            gains.append(found["soft"][-1].draws - found["cca"][-1].draws)
-        low, high = interval(np.mean(gains, 0), 0.95)
+                rounds[method].append(space.facts["chosen"].get("rounds", ""))
+        plain = np.mean([one.draws for one in found["cca"]], 0)
         for method, results in found.items():
-            rows.append([n, method, *_mean(results), f"{low:+.1f} – {high:+.1f}" if method == "soft" else "", rounds])
+            low, high = interval(np.mean([one.draws for one in results], 0) - plain, 0.95)
+            gain = "" if method == "cca" else f"{low:+.1f} – {high:+.1f}"
+            rows.append([n, method, *_mean(results), gain, ", ".join(map(str, rounds[method]))])
     columns = ["pairs", "method", "rsum, mean of 3 seeds", "95% over images", "CPU s", "paired gain, 95%", "rounds"]
     told = (
         "All packaged encoders; besides the pairs 2,500 photos and 2,500 captions of other photos (1,500 beside 3,000 "
