@@ -13,7 +13,7 @@ from flows.context import at_work
 from flows.live import live, tag_run
 from flows.summaries import ingest_line, ingest_summary, quarantine_artifact
 from tasks.changes import both
-from tasks.encode import check_encoders, encode_shard, plan_encoding
+from tasks.encode import check_encoders, encode_shard, encoders_of, plan_encoding
 from tasks.preprocess import check_failures, gathered, group_items, preprocess_shard, scan_source
 from tasks.refs import EncodeReport, Ingested, PreprocessReport
 
@@ -37,8 +37,8 @@ def ingest(
     """
     start = time.perf_counter()
     with at_work(f"ingest {params.source}") as (settings, workspace), live("ingest"):
-        anew, read, encode = params.refresh_cache, params.preprocess, params.encode
-        check_encoders(encode.encoders, settings.device)
+        anew, read, encode, wanted = params.refresh_cache, params.preprocess, params.encode, encoders_of(params)
+        check_encoders(wanted, settings.device)
         scan = scan_source(
             workspace,
             params.source,
@@ -59,7 +59,7 @@ def ingest(
         groups = group_items(workspace, scan.collection, read, anew)
         check_failures(workspace, scan.collection, read.failure_budget)
         encoded, stages = [], []
-        for modality, encoder in both(encode.encoders, serving or {}):
+        for modality, encoder in both(wanted, serving or {}):
             plan = plan_encoding(
                 workspace, scan.collection, modality, encoder, settings.device, encode.shard_items, anew
             )
@@ -76,7 +76,7 @@ def ingest(
         done = Ingested(
             collection=scan.collection,
             content=groups.digest,
-            encoded=tuple(one for one in encoded if one.encoder in encode.encoders.get(one.modality, ())),
+            encoded=tuple(one for one in encoded if one.encoder in wanted.get(one.modality, ())),
             rows=scan.rows,
             groups=groups,
             quarantined=quarantined,
