@@ -86,10 +86,12 @@ class Tokens:
 
 def beside(x: Array, tokens: Sequence[Half]) -> Array:
     """Features (n, width) and behind them the tokens (n, t, w) of each encoder: (n, width + Σ t·w)."""
-    return np.concatenate([x, *(one.reshape(len(one), -1) for one in tokens)], 1, dtype=np.float32)
+    return np.concatenate(
+        [x, *(one.reshape(len(one), one.shape[1] * one.shape[2]) for one in tokens)], 1, dtype=np.float32
+    )
 
 
 def _directions(x: Raw, *, cnn: bool, count: int) -> Array:
     """Tokens (n, count · d) → (n · count, d) of unit length, or zero."""
-    tokens = x.reshape(len(x) * count, -1).astype(np.float32)
+    tokens = x.reshape(len(x) * count, x.shape[1] // count).astype(np.float32)
     return normalise(signed_sqrt(tokens) if cnn else tokens)

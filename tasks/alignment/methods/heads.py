@@ -19,7 +19,10 @@ _FLATTER = 0.5
 
 
 def choose(problem: Problem) -> Choice:
-    """CCA's values for the start, and `steps`: the plan's, or 0 where held-out groups rank no better for them."""
+    """CCA's values for the start, and `steps`: the plan's, or 0 where held-out groups rank no better for them.
+
+    Attention may take half of the plan's: it has more to fit, and is often past its best at the end.
+    """
     how = problem.plan.heads
     if not how.warm:
         fold = problem.folds[0]
@@ -30,9 +33,10 @@ def choose(problem: Problem) -> Choice:
     first = cca.choose(problem)
     starts = [dict(first.values), dict(first.values) | {"p": _FLATTER}]
     folds = problem.folds[:1] if len(problem.pairs) > _PAIRS else problem.folds
+    lengths = (0, how.steps // 2, how.steps) if how.shape == "attention" else (0, how.steps)
     tried = []
     for values in starts[: 1 + (starts[0] != starts[1])]:
-        for steps in (0, how.steps):
+        for steps in lengths:
             scores = [fold.score(_trained(fold, values, steps)) for fold in folds]
             tried.append(values | {"steps": steps, "rsum": round(float(np.mean(scores)), 3), "folds": len(folds)})
     best = max(tried, key=lambda one: (one["rsum"], -one["steps"]))

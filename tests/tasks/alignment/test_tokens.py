@@ -87,6 +87,15 @@ def test_attention_finds_what_the_vectors_do_not_tell() -> None:
     assert scores["attention"] > 1.5 * scores["linear"]
 
 
+def test_attention_may_stop_half_way() -> None:
+    """Held-out groups judge no step, half of the steps and all of them, from either start; the best is taken."""
+    plan = Plan(method="heads", dim=16, pca=64, heads=HeadPlan(shape="attention", steps=40, batch=64))
+    facts = fit_space(*views(200), plan).space.facts
+    tried = [one for one in facts["tried"] if "steps" in one]
+    assert {one["steps"] for one in tried} == {0, 20, 40}
+    assert facts["chosen"]["steps"] == max(tried, key=lambda one: (one["rsum"], -one["steps"]))["steps"]
+
+
 def test_a_space_with_tokens_survives_its_files() -> None:
     """Through safetensors and JSON come bit-equal projections; search learns that the tokens are needed, and where."""
     plan = Plan(method="heads", dim=16, pca=64, heads=HeadPlan(shape="attention", steps=5))
@@ -98,6 +107,7 @@ def test_a_space_with_tokens_survives_its_files() -> None:
     x, y = planted(1_500, 3)
     assert np.array_equal(again.project("image", x), made.project("image", x))
     assert np.array_equal(again.project("text", y), made.project("text", y))
+    assert made.project("image", {name: one[:0] for name, one in x.items()}).shape == (0, made.dim)
     alone = made.project("image", {name: one[1_100:1_101] for name, one in x.items()})
     np.testing.assert_allclose(alone, made.project("image", x)[1_100:1_101], atol=1e-5)
 
