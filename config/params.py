@@ -98,8 +98,10 @@ class MineParams(Params):
 class HeadsParams(Params):
     """Heads trained by gradient: their shape, their loss, and where they start."""
 
-    shape: Literal["linear", "residual", "gated"] = Field(
-        "linear", description="linear; residual: one hidden layer beside it; gated: a gate over the encoders."
+    shape: Literal["linear", "residual", "gated", "attention"] = Field(
+        "linear",
+        description="linear; residual: one hidden layer beside it; gated: a gate over the encoders; attention: to "
+        "their tokens and patches, which are encoded for it.",
     )
     loss: Literal["siglip", "infonce", "triplet", "soft"] = Field(
         "siglip", description="What the heads are trained by."
@@ -116,7 +118,7 @@ class HeadsParams(Params):
 class AlignParams(Params):
     """How the projection heads are fitted."""
 
-    method: Literal["auto", "cca", "soft", "heads", "ridge", "procrustes", "asif"] = Field(
+    method: Literal["auto", "cca", "soft", "cotraining", "heads", "ridge", "procrustes", "asif"] = Field(
         "cca", description="By name; auto: what ranks held-out groups of the training pairs best, within a time budget."
     )
     heads: HeadsParams = HeadsParams()

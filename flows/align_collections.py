@@ -11,6 +11,7 @@ from flows.align_spaces import align_spaces
 from flows.context import at_work
 from storage import catalog
 from storage.workspace import Workspace
+from tasks.encode import encoders_of
 from tasks.grouping import group_collection
 from tasks.ingested import collections_of, refs_of
 from tasks.promote import promote_space
@@ -28,7 +29,7 @@ def _align(
     settings: Settings, workspace: Workspace, params: PipelineParams, names: tuple[str, ...], space: str | None
 ) -> tuple[Aligned, Decision]:
     chosen = collections_of(workspace, names)
-    encoded = refs_of(params.encode.encoders, settings.device)
+    encoded = refs_of(encoders_of(params), settings.device)
     for one in encoded:
         if not workspace.store.exists(one.table):
             raise UserError(

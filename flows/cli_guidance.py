@@ -38,7 +38,7 @@ def compare(
     collections
         Names separated by commas; without them the one that was ingested last.
     methods
-        Names separated by commas: cca, ridge, procrustes, asif, heads, auto.
+        Names separated by commas: cca, soft, cotraining, heads, ridge, procrustes, asif, auto.
     folds
         Parts of the training groups, each held out once.
     pairs

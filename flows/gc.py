@@ -18,7 +18,7 @@ from config.params import KeepParams, PipelineParams
 from flows.context import at_work
 from storage import catalog
 from storage.workspace import Workspace
-from tasks.encode import spec_of, table_of
+from tasks.encode import encoders_of, spec_of, table_of
 from tasks.refs import Upkeep
 from tasks.upkeep import keep_up
 
@@ -53,7 +53,7 @@ def wanted_tables(workspace: Workspace, device: str) -> tuple[str, ...]:
     """Embeddings tables that the recorded collections are encoded into."""
     wanted = []
     for row in catalog.collections(workspace.store):
-        for modality, encoders in PipelineParams.model_validate_json(row["params"]).encode.encoders.items():
+        for modality, encoders in encoders_of(PipelineParams.model_validate_json(row["params"])).items():
             wanted += [table_of(spec_of(name, modality), device) for name in encoders]
     return tuple(dict.fromkeys(wanted))
 

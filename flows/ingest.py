@@ -15,7 +15,7 @@ from flows.live import live, tag_run
 from flows.summaries import ingest_line, ingest_summary, quarantine_artifact
 from storage.workspace import Workspace
 from tasks.changes import both
-from tasks.encode import check_encoders, encode_shard, plan_encoding
+from tasks.encode import check_encoders, encode_shard, encoders_of, plan_encoding
 from tasks.preprocess import check_failures, gathered, group_items, preprocess_shard, scan_source
 from tasks.refs import EncodeReport, EncoderRef, Ingested, PreprocessReport
 
@@ -65,8 +65,8 @@ def ingest(
     """
     start = time.perf_counter()
     with at_work(f"ingest {params.source}") as (settings, workspace), live("ingest"):
-        anew, read, encode = params.refresh_cache, params.preprocess, params.encode
-        check_encoders(encode.encoders, settings.device)
+        anew, read, wanted = params.refresh_cache, params.preprocess, encoders_of(params)
+        check_encoders(wanted, settings.device)
         scan = scan_source(
             workspace,
             params.source,
@@ -88,7 +88,7 @@ def ingest(
         check_failures(workspace, scan.collection, read.failure_budget)
         encoded: list[EncoderRef] = []
         stages: list[EncodeReport] = []
-        for modality, encoder in both(encode.encoders, serving or {}):
+        for modality, encoder in both(wanted, serving or {}):
             source, done_now = encode_pending(
                 settings, workspace, params, scan.collection, scan.root, modality, encoder, few=pending_only
             )
@@ -98,7 +98,7 @@ def ingest(
         done = Ingested(
             collection=scan.collection,
             content=groups.digest,
-            encoded=tuple(one for one in encoded if one.encoder in encode.encoders.get(one.modality, ())),
+            encoded=tuple(one for one in encoded if one.encoder in wanted.get(one.modality, ())),
             rows=scan.rows,
             groups=groups,
             quarantined=quarantined,

@@ -34,7 +34,7 @@ def overview(settings: Settings) -> dict[str, Any]:
         "embeddings": [
             {"table": name, "vectors": store.count(name), "fingerprint": store.metadata(name)["modalign.fingerprint"]}
             for name in store.names()
-            if name.startswith("embeddings_")
+            if name.startswith(("embeddings_", "tokens_"))
         ],
         "spaces": [_space(store, name) for name in sorted(store.strings(schemas.PUBLISHED, "name"))],
     }

@@ -72,11 +72,11 @@ def duplicates_artifact(space: str, report: DuplicateReport) -> str:
 
 
 def rounds_artifacts(space: SpaceRef) -> None:
-    """A table artifact a round of soft pseudo-pairs: accepted or refused, and the held-out rsum before and after it."""
+    """A table artifact a round of pseudo-pairs: accepted or refused, and the held-out rsum before and after it."""
     for one in space.rounds:
         verdict = "accepted" if one.accepted else "refused"
         row = {"round": one.number, "verdict": verdict, "rsum before": one.before, "rsum after": one.after}
-        about = f"{space.name}: round {one.number} of soft pseudo-pairs {verdict}, {one.before:.1f} to {one.after:.1f}"
+        about = f"{space.name}: round {one.number} of pseudo-pairs {verdict}, {one.before:.1f} to {one.after:.1f}"
         create_table_artifact([row], key=key_of(f"round-{one.number}", space.name), description=about)
 
 

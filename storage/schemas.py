@@ -153,11 +153,14 @@ def promotions() -> pa.Schema:
     )
 
 
-def embeddings(dim: int, spec: str, fingerprint: str) -> pa.Schema:
-    """The vector of one content under one encoder fingerprint; `spec` is the encoder's description as JSON."""
+def embeddings(dim: int, spec: str, fingerprint: str, *, half: bool = False) -> pa.Schema:
+    """The vector of one content under one encoder fingerprint; `spec` is the encoder's description as JSON.
+
+    A table of tokens holds those of one content as one vector, in `half` precision.
+    """
     return _schema(
         "content_hash",
-        pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+        pa.field("vector", pa.list_(pa.float16() if half else pa.float32(), dim), nullable=False),
         pa.field("truncated", pa.bool_(), nullable=False),
         metadata={"modalign.spec": spec, "modalign.fingerprint": fingerprint, "modalign.metric": "cosine"},
     )

@@ -258,15 +258,15 @@ class Store:
         return [value for value in keys if value not in known]
 
     def vectors(self, name: str, keys: Sequence[str], column: str = "vector") -> tuple[Array, npt.NDArray[np.bool_]]:
-        """Vectors `(n, dim)` float32 in the order of `keys`, and `(n,)` bool: which were found (the others are zero).
+        """Vectors `(n, dim)` in the order of `keys`, and `(n,)` bool: which were found (the others are zero).
 
-        Streams the table once, or looks up a few keys; memory is the result and one batch.
+        They are of the column's type. Streams the table once, or looks up a few keys; memory is the result and a batch.
         """
         table = self.open(name)
         key = key_of(table.schema)
         few = isin(key, sorted(set(keys))) if len(keys) <= _CHUNK else None
-        dim = table.schema.field(column).type.list_size
-        out = np.zeros((len(keys), dim), np.float32)
+        kind = table.schema.field(column).type
+        out = np.zeros((len(keys), kind.list_size), kind.value_type.to_pandas_dtype())
         found = np.zeros(len(keys), np.bool_)
         order = np.argsort(np.asarray(keys, dtype=np.str_), kind="stable")
         wanted = np.asarray(keys, dtype=np.str_)[order]
@@ -298,7 +298,7 @@ def _patient(read: Callable[[], R]) -> R:
 
 
 def matrix(column: pa.Array) -> Array:
-    """A fixed-size list column as a float32 array `(n, dim)`, read-only where Arrow's memory is shared.
+    """A fixed-size list column as an array `(n, dim)` of its type, read-only where Arrow's memory is shared.
 
     >>> matrix(pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))).tolist()
     [[1.0, 2.0]]
@@ -308,7 +308,7 @@ def matrix(column: pa.Array) -> Array:
 
 
 def vector_column(vectors: Array) -> pa.Array:
-    """A float32 array `(n, dim)` as a fixed-size list column."""
+    """An array `(n, dim)` as a fixed-size list column."""
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), vectors.shape[1])
 
 
@@ -316,7 +316,7 @@ def check_vectors(name: str, data: pa.Table) -> None:
     """Refuse vectors that are not finite or not of unit length (± 1e-3): a wrong one would hide among the others."""
     if "vector" not in data.column_names:
         return
-    values = matrix(data["vector"].combine_chunks())
+    values = matrix(data["vector"].combine_chunks()).astype(np.float32, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.linalg.norm(values, axis=1)
     bad = np.flatnonzero(~(np.abs(norms - 1.0) <= 1e-3))

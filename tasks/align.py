@@ -85,8 +85,9 @@ def fit(
 
 
 def rounds_of(facts: Mapping[str, Any]) -> tuple[MiningRound, ...]:
-    """The rounds of soft pseudo-pairs that a fit has tried, and which of them it kept."""
-    scores = {one["rounds"]: one["rsum"] for one in facts["tried"] if "rounds" in one}
+    """The rounds of pseudo-pairs that the method has tried, and which it kept; `auto` has tried other methods too."""
+    own = [one for one in facts["tried"] if one.get("method", facts["method"]) == facts["method"]]
+    scores = {one["rounds"]: one["rsum"] for one in own if "rounds" in one}
     kept = facts["chosen"].get("rounds", 0)
     return tuple(
         MiningRound(number=n, before=scores[n - 1], after=scores[n], accepted=n <= kept) for n in sorted(scores) if n
@@ -168,7 +169,7 @@ def load_training(
         )
     numbers = np.unique(np.concatenate([side.groups for side in sides]), return_inverse=True)[1]
     left, right = (
-        View(name, side.vectors, side.cnn, part)
+        View(name, side.vectors, side.cnn, part, side.tokens)
         for name, side, part in zip(names, sides, np.split(numbers, [len(sides[0].keys)]), strict=True)
     )
     return TrainingSet(left, right, np.unique(ends, axis=0))
@@ -182,6 +183,7 @@ class _Side:
     groups: npt.NDArray[np.str_]
     vectors: dict[str, npt.NDArray[np.float32]]
     cnn: dict[str, bool]
+    tokens: dict[str, int]
 
 
 def _side(store: Store, here: Filter, modality: str, encoded: tuple[EncoderRef, ...]) -> _Side:
@@ -189,8 +191,14 @@ def _side(store: Store, here: Filter, modality: str, encoded: tuple[EncoderRef, 
     items = store.read(schemas.ITEMS, ["key", "content_hash", "group"], where).sort_by("key")
     keys, groups = (np.asarray(items[name].to_pylist(), dtype=np.str_) for name in ("key", "group"))
     vectors, found = vectors_of(store, modality, items["content_hash"].to_pylist(), encoded)
-    cnn = {one.encoder: spec_of(one.encoder, modality).cnn_activations for one in encoded if one.modality == modality}
-    return _Side(keys[found], groups[found], {name: one[found] for name, one in vectors.items()}, cnn)
+    specs = {name: spec_of(name, modality) for name in vectors}
+    return _Side(
+        keys[found],
+        groups[found],
+        {name: one[found] for name, one in vectors.items()},
+        {name: one.cnn_activations for name, one in specs.items()},
+        {name: one.tokens for name, one in specs.items() if one.tokens},
+    )
 
 
 def _modalities(store: Store, here: Filter, encoded: tuple[EncoderRef, ...]) -> tuple[str, str]:

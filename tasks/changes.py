@@ -16,7 +16,7 @@ from storage.marks import latest
 from storage.staging import staged_buckets
 from storage.tables import Store
 from storage.workspace import Workspace
-from tasks.encode import spec_of, table_of
+from tasks.encode import encoders_of, spec_of, table_of
 from tasks.preprocess import open_reader, prepare_buckets, stage_rows, waiting_buckets
 from tasks.refs import CollectionPlan, EncoderWork, Rate
 from tasks.sources.item import BUCKETS
@@ -74,7 +74,7 @@ def plan_collection(
         examples=tuple(seen.examples),
         work=tuple(
             _work(store, name, modality, encoder, device, seen)
-            for modality, encoder in both(params.encode.encoders, serving)
+            for modality, encoder in both(encoders_of(params), serving)
         ),
     )
 

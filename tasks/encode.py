@@ -17,14 +17,14 @@ import pyarrow as pa
 from prefect import task
 
 from config.errors import UserError
-from config.params import PreprocessParams
+from config.params import PipelineParams, PreprocessParams
 from storage import catalog, schemas
 from storage.filters import between, eq, isin
 from storage.marks import remember, remembered
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
-from tasks.encoders.protocol import EncoderError, EncoderSpec, slug
+from tasks.encoders.protocol import TOKENS, EncoderError, EncoderSpec, slug
 from tasks.encoders.registry import check_installed, expected_fingerprint, load, resolve
 from tasks.media.registry import Limits, MediaError, get
 from tasks.policies import RETRY, by_content, code_version
@@ -49,6 +49,14 @@ def spec_of(encoder: str, modality: str) -> EncoderSpec:
         raise UserError(error.message, error.mend) from None
 
 
+def encoders_of(params: PipelineParams) -> dict[str, tuple[str, ...]]:
+    """The encoders of each modality, and for heads of attention the tokens of each."""
+    given = params.encode.encoders
+    if params.align.heads.shape != "attention" or params.align.method not in ("heads", "auto"):
+        return given
+    return {modality: (*names, *(name + TOKENS for name in names)) for modality, names in given.items()}
+
+
 def check_encoders(encoders: Mapping[str, Sequence[str]], device: str) -> None:
     """Stop before work begins when an encoder is unknown, unfit for its modality, or lacks its weights or a runtime."""
     for modality, names in encoders.items():
@@ -61,8 +69,8 @@ def check_encoders(encoders: Mapping[str, Sequence[str]], device: str) -> None:
 
 
 def table_of(spec: EncoderSpec, device: str) -> str:
-    """The embeddings table of an encoder as it runs here: one a fingerprint."""
-    return f"embeddings_{slug(spec)}_{expected_fingerprint(spec, device=device)[:8]}"
+    """The table of an encoder's vectors, or of its tokens, as it runs here: one a fingerprint."""
+    return f"{'tokens' if spec.tokens else 'embeddings'}_{slug(spec)}_{expected_fingerprint(spec, device=device)[:8]}"
 
 
 @task(name="plan encoding", task_run_name="plan {modality} with {encoder}", **RETRY)
@@ -159,7 +167,7 @@ def encode_shard(
         return EncodeReport(encoder=encoder, modality=modality, skipped=known)
     clock = Clock()
     model = load(spec, device=device, models_dir=workspace.models, threads=threads)
-    schema = schemas.embeddings(spec.dim, json.dumps(asdict(spec)), model.fingerprint)
+    schema = schemas.embeddings(spec.dim, json.dumps(asdict(spec)), model.fingerprint, half=spec.tokens > 0)
     counts = {"encoded": 0, "quarantined": 0, "truncated": 0}
     faults: list[dict[str, Any]] = []
     mended: list[str] = []

@@ -28,11 +28,12 @@ from tasks.refs import EncoderRef, Projected, SpaceRef
 
 _CODE = (
     *("tasks/project.py", "tasks/alignment/space.py", "tasks/alignment/features.py", "tasks/alignment/maps.py"),
-    "tasks/retrieval/hubness.py",
+    *("tasks/alignment/tokens.py", "tasks/retrieval/hubness.py"),
 )
 _COLUMNS = ("key", "collection", "modality", "content_hash", "group", "split", "uri", "text", "lexical", "attributes")
 _PLAIN = ("key", "collection", "modality", "content_hash", "group", "split", "uri", "text", "grams", "attributes")
 _RANGE = 50_000  # items compared at once
+_TOKENS = 2_000  # items whose tokens are read at once
 _WORDS = 2_000  # characters of known words kept with an item
 
 
@@ -80,9 +81,10 @@ def project(
             change = compare(_plain(store, items), old, _encoded(store, items, encoded), anew=anew)
             store.delete_keys(space.table, change.gone)
             _edit(store, space.table, change.edited)
-            for modality in joint.heads:
+            for modality, head in joint.heads.items():
                 of = change.fresh.filter(pc.equal(change.fresh["modality"], modality))
-                counts["projected"] += _insert(store, space.table, joint, modality, of, encoded)
+                for rows in _parts(of, _TOKENS if head.tokens else _RANGE):
+                    counts["projected"] += _insert(store, space.table, joint, modality, rows, encoded)
             counts["rows"] += change.rows
             counts["edited"] += change.edited.num_rows
             counts["removed"] += len(change.gone)
@@ -159,6 +161,11 @@ def _plain(store: Store, items: pa.Table) -> pa.Table:
     return pa.table({name: made[name] if name in made else items[name] for name in _PLAIN})
 
 
+def _parts(rows: pa.Table, size: int) -> Iterator[pa.Table]:
+    for start in range(0, rows.num_rows, size):
+        yield rows.slice(start, size)
+
+
 def _edit(store: Store, table: str, rows: pa.Table) -> None:
     if rows.num_rows:
         store.upsert(table, store.schema(table), rows)
@@ -167,8 +174,6 @@ def _edit(store: Store, table: str, rows: pa.Table) -> None:
 def _insert(
     store: Store, table: str, joint: JointSpace, modality: str, rows: pa.Table, encoded: tuple[EncoderRef, ...]
 ) -> int:
-    if not rows.num_rows:
-        return 0
     vectors, _ = vectors_of(store, modality, rows["content_hash"].to_pylist(), encoded)
     z = joint.project(modality, vectors)
     columns = {name: rows[name] for name in _PLAIN}

@@ -188,7 +188,7 @@ class TrainedRef(Ref):
 
 
 class MiningRound(Ref):
-    """A round of soft pseudo-pairs: held-out rsum before and after it, over folds of the given pairs."""
+    """A round of pseudo-pairs: held-out rsum before and after it, over folds of the given pairs."""
 
     number: int
     before: float

@@ -26,8 +26,8 @@ _DAY = 86_400
 def keep_up(workspace: Workspace, keep: KeepParams, wanted: tuple[str, ...], dry_run: bool = False) -> Upkeep:  # noqa: FBT001, FBT002
     """Compact, drop and delete by the stated retention; in a dry run only tell.
 
-    `wanted` are embeddings tables that the recorded collections use. What the published spaces and those that a
-    roll-back reaches refer to is never touched.
+    `wanted` are tables of vectors and tokens that the recorded collections use. What the published spaces and those
+    that a roll-back reaches refer to is never touched.
     """
     store = workspace.store
     kept = retained(store, keep.spaces)
@@ -84,7 +84,9 @@ def _expired_spaces(workspace: Workspace, kept: list[Manifest]) -> list[Path]:
 
 def _unused_tables(store: Store, kept: list[Manifest], wanted: tuple[str, ...]) -> list[str]:
     used = {one["space"]["table"] for one in kept} | {e["table"] for one in kept for e in one["encoded"]} | set(wanted)
-    return [name for name in store.names() if name.startswith(("space_", "embeddings_")) and name not in used]
+    return [
+        name for name in store.names() if name.startswith(("space_", "embeddings_", "tokens_")) and name not in used
+    ]
 
 
 def _unused_encoders(workspace: Workspace, manifests: list[Manifest]) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from tasks.alignment import methods
 from tasks.alignment.features import Features
+from tasks.alignment.maps import Attention
 from tasks.alignment.plan import Plan
 from tasks.alignment.problem import Choice, Problem
 from tasks.alignment.space import Head, JointSpace
+from tasks.alignment.tokens import Tokens
 from tasks.mining.precision import Hidden
-from tasks.retrieval.similarity import normalise
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -23,12 +24,21 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class View:
-    """The training items of one modality: embeddings {encoder: (n, d)}, rows aligned, and each item's group (n,)."""
+    """The training items of one modality: embeddings {encoder: (n, d)}, rows aligned, and each item's group (n,).
+
+    `tokens` says which of the encoders give tokens, (n, t · d) float16, and how many t.
+    """
 
     modality: str
     vectors: Mapping[str, Array]
     cnn: Mapping[str, bool]
     groups: Indices
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def pooled(self) -> dict[str, Array]:
+        """The embeddings that are no tokens."""
+        return {name: one for name, one in self.vectors.items() if name not in self.tokens}
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -60,16 +70,15 @@ def fit_space(
     """
     if len(pairs) < 4:
         raise ValueError(f"{len(pairs)} pairs between {left.modality} and {right.modality} are too few to align")
-    features, problem = _prepared(left, right, pairs, plan, weights)
+    features, tokens, problem = _prepared(left, right, pairs, plan, weights)
     choice = methods.choose(problem) if values is None else Choice(values)
     solve = methods.prepare(problem, choice)
-    sides = problem.x, problem.y
 
     def build(links: Indices, bank: int, facts: Mapping[str, Any]) -> JointSpace:
         heads, banks = {}, {}
-        for side, (view, one, z, found) in enumerate(zip((left, right), features, sides, solve(links), strict=True)):
-            heads[view.modality] = Head(one, found)
-            banks[view.modality] = normalise(found.apply(z[bank_rows(links[:, side], bank, plan.seed)]))
+        for side, (view, found) in enumerate(zip((left, right), solve(links), strict=True)):
+            heads[view.modality] = Head(features[side], found, tokens[side] if isinstance(found, Attention) else None)
+            banks[view.modality] = problem.joint(found, side, bank_rows(links[:, side], bank, plan.seed))
         return JointSpace(heads, banks, plan.hubness_k, facts)
 
     facts = {
@@ -85,19 +94,24 @@ def fit_space(
 
 def hidden_folds(left: View, right: View, pairs: Indices, plan: Plan, values: Mapping[str, Any]) -> Iterator[Hidden]:
     """All items by heads that have not seen a fold of the pairs, for each fold in turn, with given values."""
-    _, problem = _prepared(left, right, pairs, plan, None)
+    *_, problem = _prepared(left, right, pairs, plan, None)
     for fold in problem.folds[: plan.folds]:
         one, other = methods.prepare(fold.inner, Choice(values))(fold.train)
-        yield Hidden(normalise(one.apply(problem.x)), normalise(other.apply(problem.y)), fold.train, fold.out)
+        x, y = problem.joint(one, 0, np.arange(len(left))), problem.joint(other, 1, np.arange(len(right)))
+        yield Hidden(x, y, fold.train, fold.out)
 
 
 def _prepared(
     left: View, right: View, pairs: Indices, plan: Plan, weights: npt.NDArray[np.float64] | None
-) -> tuple[list[Features], Problem]:
-    """The features of both sides, and what a method fits on."""
-    features = [Features.fit(view.vectors, cnn=view.cnn, width=plan.pca) for view in (left, right)]
-    x, y = (one.apply(view.vectors) for one, view in zip(features, (left, right), strict=True))
-    return features, Problem(x, y, pairs, left.groups, plan, weights, (features[0].blocks(), features[1].blocks()))
+) -> tuple[list[Features], list[Tokens], Problem]:
+    """The features and the tokens of both sides, and what a method fits on."""
+    views = (left, right)
+    features = [Features.fit(view.pooled, cnn=view.cnn, width=plan.pca) for view in views]
+    tokens = [Tokens.fit(view.vectors, cnn=view.cnn, counts=view.tokens) for view in views]
+    x, y = (one.apply(view.vectors) for one, view in zip(features, views, strict=True))
+    blocks = features[0].blocks(), features[1].blocks()
+    left_tokens, right_tokens = (one.apply(view.vectors) for one, view in zip(tokens, views, strict=True))
+    return features, tokens, Problem(x, y, pairs, left.groups, plan, weights, blocks, (left_tokens, right_tokens))
 
 
 def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from tasks.retrieval.similarity import normalise
 
 Array = npt.NDArray[np.float32]
+_ROWS = 512  # items whose tokens are looked at together
+_NONE = np.float32(-1e9)  # logit of no token
 
 
 class Map(Protocol):
@@ -150,7 +152,64 @@ class Gated(_OfArrays):
         return np.asarray(sum(weights[:, e, None] * (x @ one) for e, one in enumerate(self.matrices)), np.float32)
 
 
-KINDS: Sequence[type[Map]] = (Linear, Residual, Relative, Gated)
+@dataclass(frozen=True)
+class Attention:
+    """c·L + Σₑ attₑ(c, T)·Oₑ with c = x·A at unit length: a linear start, and what it looks for among the tokens.
+
+    Each encoder has `heads` queries c·Q + b; attₑ are the means of its tokens (t, w), one a head, weighted by a softmax
+    of query · token / √w. A token of zeros is none. Takes features and behind them the tokens, encoder by encoder,
+    `counts` of them: (n, width + Σ t·w). Source: Vaswani et al. 2017; keys and values are the tokens themselves, for Q
+    and O are linear too.
+    """
+
+    kind: ClassVar[str] = "attention"
+    matrix: Array
+    line: Array
+    queries: Array
+    bias: Array
+    out: Array
+    counts: tuple[int, ...]
+    heads: int
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+        return int(self.line.shape[1])
+
+    def apply(self, x: Array) -> Array:
+        """Features and tokens (n, width + Σ t·w) → (n, dim)."""
+        blocks = [self._some(x[start : start + _ROWS]) for start in range(0, len(x), _ROWS)]
+        return np.concatenate(blocks) if blocks else np.empty((0, self.dim), np.float32)
+
+    def _some(self, x: Array) -> Array:
+        width = len(self.matrix)
+        c = normalise(x[:, :width] @ self.matrix)
+        z = c @ self.line
+        size = self.queries.shape[2] // self.heads
+        ends = width + np.cumsum([count * size for count in self.counts])
+        for e, tokens in enumerate(np.split(x, [width, *ends], axis=1)[1:-1]):
+            t = tokens.reshape(len(x), -1, size)
+            q = (c @ self.queries[e] + self.bias[e]).reshape(len(x), self.heads, size)
+            logits = q @ t.transpose(0, 2, 1) / np.sqrt(size) + np.where(t.any(2), 0, _NONE)[:, None]
+            shares = np.exp(logits - logits.max(2, keepdims=True))
+            shares /= shares.sum(2, keepdims=True)
+            z += (shares @ t).reshape(len(x), -1) @ self.out[e]
+        return np.asarray(z, np.float32)
+
+    def arrays(self) -> dict[str, Array]:
+        """All arrays, and the numbers of tokens and of heads."""
+        made = {name: getattr(self, name) for name in ("matrix", "line", "queries", "bias", "out")}
+        return made | {"options": np.array([self.heads, *self.counts], np.float32)}
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, Array]) -> Self:
+        """The inverse of `arrays`."""
+        heads, *counts = arrays["options"].astype(int).tolist()
+        weights = {name: one for name, one in arrays.items() if name != "options"}
+        return cls(**weights, counts=tuple(counts), heads=heads)
+
+
+KINDS: Sequence[type[Map]] = (Linear, Residual, Relative, Gated, Attention)
 
 
 def load_map(kind: str, arrays: Mapping[str, Array]) -> Map:

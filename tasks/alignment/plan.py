@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Loss = Literal["siglip", "infonce", "triplet", "soft"]
-Shape = Literal["linear", "residual", "gated"]
+Shape = Literal["linear", "residual", "gated", "attention"]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.cca import Moments, cross_moment, moments, without
-from tasks.alignment.maps import Map
+from tasks.alignment.maps import Attention, Map
 from tasks.alignment.plan import Plan
+from tasks.alignment.tokens import Half, beside
 from tasks.metrics.retrieval import per_query, positions, rsum, summary
 from tasks.retrieval.hubness import corrected, hubness_terms
 from tasks.retrieval.similarity import normalise
@@ -22,6 +23,8 @@ Indices = npt.NDArray[np.int64]
 Maps = tuple[Map, Map]
 _QUERIES = 1_000
 """Held-out pairs a fold is scored on, training queries behind its hubness terms, loose items in its galleries."""
+_BLOCK = 8_192
+"""Items projected at once."""
 _REPEATS = 3
 """How often few groups are cut into folds."""
 
@@ -42,8 +45,9 @@ class Choice:
 class Problem:
     """Features `x` (nx, wx) and `y` (ny, wy), `pairs` (m, 2) of their rows with `weights` (m,), `groups` (nx,) of x.
 
-    `blocks` are, for either side, each encoder's rows (w, width) of the rotation that mixed the encoders; `known` are
-    the moments over all pairs, where someone has them; `chosen` remembers what a method chose, for one built on it.
+    `blocks` are, for either side, each encoder's rows (w, width) of the rotation that mixed the encoders; `tokens` are
+    each encoder's tokens (n, t, w) where there are any; `known` are the moments over all pairs, where someone has them;
+    `chosen` remembers what a method chose, for one built on it.
     """
 
     x: Array
@@ -53,6 +57,7 @@ class Problem:
     plan: Plan
     weights: npt.NDArray[np.float64] | None = None
     blocks: tuple[list[Array], list[Array]] = ([], [])
+    tokens: tuple[list[Half], list[Half]] = ([], [])
     known: Moments | None = None
     chosen: dict[str, Choice] = field(default_factory=dict)
 
@@ -64,6 +69,16 @@ class Problem:
     def cross(self, pairs: Indices) -> npt.NDArray[np.float64]:
         """Cxy over other pairs (m, 2) of the same items; that of its own ones is known."""
         return self.whole.xy if pairs is self.pairs else cross_moment(self.x, self.y, pairs)
+
+    def inputs(self, one: Map, side: int, rows: Indices) -> Array:
+        """What a map of a side takes of some of its items."""
+        x = (self.x, self.y)[side][rows]
+        return beside(x, [part[rows] for part in self.tokens[side]]) if isinstance(one, Attention) else x
+
+    def joint(self, one: Map, side: int, rows: Indices) -> Array:
+        """Some items of a side in the joint space: unit vectors (n, dim)."""
+        parts = np.array_split(rows, len(rows) // _BLOCK + 1)
+        return normalise(np.concatenate([one.apply(self.inputs(one, side, part)) for part in parts]))
 
     @cached_property
     def loose(self) -> tuple[Indices, Indices]:
@@ -141,7 +156,14 @@ class Fold:
     def score(self, maps: Maps, rows: Rows | None = None) -> float:
         """Held-out rsum of a pair of maps, with the hubness correction; `rows` stand for the fold's own."""
         left, right = (_unit(one) for one in maps)
-        return held_out_rsum((rows or self.rows).each(left, right), self.problem.plan.hubness_k)
+        return held_out_rsum((rows or self._inputs(maps)).each(left, right), self.problem.plan.hubness_k)
+
+    def _inputs(self, maps: Maps) -> Rows:
+        if not any(isinstance(one, Attention) for one in maps):
+            return self.rows
+        places = (*self.queries.T, *self.bank.T, *self.problem.loose)
+        sides = zip(maps * 3, (0, 1) * 3, places, strict=True)
+        return Rows(*(self.problem.inputs(one, side, rows) for one, side, rows in sides))
 
 
 def held_out_rsum(z: Rows, k: int) -> float:

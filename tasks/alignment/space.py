@@ -11,27 +11,38 @@ import numpy.typing as npt
 
 from tasks.alignment.features import Features
 from tasks.alignment.maps import Map, inside, load_map
+from tasks.alignment.tokens import Tokens, beside
 from tasks.retrieval.hubness import hubness_terms
 from tasks.retrieval.similarity import normalise
 
 Array = npt.NDArray[np.float32]
+_BLOCK = 1_024  # items whose tokens are looked at together
 
 
 @dataclass(frozen=True)
 class Head:
-    """The way of one modality into the joint space: its features, then a map."""
+    """The way of one modality into the joint space: its features, with their tokens if it has any, then a map."""
 
     features: Features
     map: Map
+    tokens: Tokens | None = None
 
     @property
     def encoders(self) -> tuple[str, ...]:
         """The encoders it takes, in order."""
-        return tuple(self.features.maps)
+        return (*self.features.maps, *(self.tokens.maps if self.tokens else ()))
 
     def project(self, vectors: Mapping[str, Array]) -> Array:
         """Embeddings {encoder: (n, d)} → (n, dim), L2-normalised."""
-        return normalise(self.map.apply(self.features.apply(vectors)))
+        if self.tokens is None:
+            return normalise(self.map.apply(self.features.apply(vectors)))
+        count = len(next(iter(vectors.values())))
+        parts = [slice(start, start + _BLOCK) for start in range(0, max(count, 1), _BLOCK)]
+        return np.concatenate([self._some({name: one[part] for name, one in vectors.items()}) for part in parts])
+
+    def _some(self, vectors: Mapping[str, Array]) -> Array:
+        assert self.tokens is not None
+        return normalise(self.map.apply(beside(self.features.apply(vectors), self.tokens.apply(vectors))))
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,8 @@ class JointSpace:
         for modality, head in self.heads.items():
             out |= {f"{modality}.features.{name}": one for name, one in head.features.arrays().items()}
             out |= {f"{modality}.map.{name}": one for name, one in head.map.arrays().items()}
+            if head.tokens is not None:
+                out |= {f"{modality}.tokens.{name}": one for name, one in head.tokens.arrays().items()}
             out[f"{modality}.bank"] = self.banks[modality]
         return {name: np.ascontiguousarray(one) for name, one in out.items()}
 
@@ -69,10 +82,11 @@ class JointSpace:
         """All that is no array, JSON-able."""
         heads = {
             name: {
-                "encoders": list(head.encoders),
+                "encoders": list(head.features.maps),
                 "cnn": {e: m.cnn for e, m in head.features.maps.items()},
                 "map": head.map.kind,
             }
+            | ({"tokens": {e: [m.cnn, m.count] for e, m in head.tokens.maps.items()}} if head.tokens else {})
             for name, head in self.heads.items()
         }
         return {"heads": heads, "hubness_k": self.hubness_k, "dim": self.dim, "facts": dict(self.facts)}
@@ -84,6 +98,10 @@ class JointSpace:
         banks: dict[str, Array] = {}
         for modality, about in config["heads"].items():
             features = Features.from_arrays(inside(arrays, f"{modality}.features."), about["encoders"], about["cnn"])
-            heads[modality] = Head(features, load_map(about["map"], inside(arrays, f"{modality}.map.")))
+            found = load_map(about["map"], inside(arrays, f"{modality}.map."))
+            tokens = None
+            if "tokens" in about:
+                tokens = Tokens.from_arrays(inside(arrays, f"{modality}.tokens."), about["tokens"])
+            heads[modality] = Head(features, found, tokens)
             banks[modality] = arrays[f"{modality}.bank"]
         return cls(heads, banks, int(config["hubness_k"]), config["facts"])

@@ -16,11 +16,16 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from tasks.alignment.losses import LOSSES
-from tasks.alignment.maps import Gated, Linear, Map, Residual
+from tasks.alignment.maps import Attention, Gated, Linear, Map, Residual
 from tasks.alignment.problem import Maps, Problem
+from tasks.alignment.tokens import Half
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+_HEADS = 4
+"""Queries of an attention head for each encoder."""
+_NONE = -1e9
+"""Logit of a token that is none."""
 
 
 def train(problem: Problem, pairs: Indices, start: tuple[Array, Array] | None, steps: int) -> Maps:
@@ -152,9 +157,41 @@ class _GatedSide(_Side):
         return Gated(matrices.numpy(), self.gates.detach().numpy(), self.bias.detach().numpy())
 
 
+class _AttentionSide(_LinearSide):
+    """A linear head, and for each encoder a few queries among its tokens, whose answers begin at weight zero."""
+
+    def __init__(self, x: Array, matrix: Array, tokens: list[Half], dropout: float) -> None:
+        super().__init__(x, matrix, matrix.shape[1], dropout)
+        self._tokens = [torch.from_numpy(one) for one in tokens]
+        size, (width, dim) = tokens[0].shape[2], self.line.shape
+        self.queries = nn.Parameter(nn.init.xavier_uniform_(torch.empty(len(tokens), width, _HEADS * size)))
+        self.bias = nn.Parameter(torch.zeros(len(tokens), _HEADS * size))
+        self.out = nn.Parameter(torch.zeros(len(tokens), _HEADS * size, dim))
+
+    def forward(self, rows: Tensor, mix: float | None) -> Tensor:
+        c = self.inputs(rows, mix)
+        z = c @ self.line
+        for e, tokens in enumerate(self._tokens):
+            t = tokens[rows].float()
+            t = t if mix is None else mix * t + (1 - mix) * t.roll(1, 0)
+            q = (c @ self.queries[e] + self.bias[e]).view(len(rows), _HEADS, -1)
+            logits = q @ t.transpose(1, 2) / t.shape[2] ** 0.5
+            shares = logits.masked_fill(~t.any(2)[:, None], _NONE).softmax(2)
+            z = z + self.dropout((shares @ t).flatten(1)) @ self.out[e]
+        return z
+
+    def finished(self) -> Map:
+        assert self._matrix is not None
+        line, queries, bias, out = (one.detach().numpy() for one in (self.line, self.queries, self.bias, self.out))
+        counts = tuple(one.shape[1] for one in self._tokens)
+        return Attention(self._matrix, line, queries, bias, out, counts, _HEADS)
+
+
 def _side(problem: Problem, side: int, start: tuple[Array, Array] | None, shape: str, dropout: float) -> _Side:
     x, matrix, blocks = (problem.x, problem.y)[side], None if start is None else start[side], problem.blocks[side]
     if shape == "gated" and matrix is not None and len(blocks) > 1:
         return _GatedSide(x, matrix, blocks, dropout)
+    if shape == "attention" and matrix is not None and problem.tokens[side]:
+        return _AttentionSide(x, matrix, problem.tokens[side], dropout)
     made = _ResidualSide if shape == "residual" else _LinearSide
     return made(x, matrix, -(-problem.plan.dim // 8) * 8, dropout)

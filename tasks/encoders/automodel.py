@@ -186,7 +186,10 @@ def read_model(where: str, revision: str | None) -> Any:
 
 
 def text_module(where: str, revision: str | None, pooling: Pooling) -> Any:
-    """A torch module: ids `(b, l)` and lengths `(b,)`, both int32 → pooled `(b, d)`; masked beyond a length."""
+    """A torch module: ids `(b, l)` and lengths `(b,)`, both int32 → pooled `(b, d)`; masked beyond a length.
+
+    As tokens: `(b, l, d)`, zero beyond a length.
+    """
     import torch
 
     model = read_model(where, revision)
@@ -202,17 +205,30 @@ def text_module(where: str, revision: str | None, pooling: Pooling) -> Any:
             if pooling == "cls":
                 return torch.as_tensor(hidden[:, 0])
             kept = mask.float().unsqueeze(-1)
+            if pooling == "tokens":
+                return torch.as_tensor(hidden * kept)
             return torch.as_tensor((hidden * kept).sum(1) / kept.sum(1))
 
     return Pooled().eval()
 
 
+def _grid(tokens: Any, where: str) -> Any:
+    """Tokens `(n, t, d)` as the map `(n, d, side, side)` of the patches that they stand for."""
+    side = math.isqrt(tokens.shape[1])
+    if side * side != tokens.shape[1]:
+        raise EncoderError(f"{where}: its {tokens.shape[1]} patches are no square", "use another encoder, or pooling")
+    return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
 def image_module(where: str, revision: str | None, pooling: Pooling, mean: list[float], std: list[float]) -> Any:
     """A torch module: pixels `(n, h, w, 3)` uint8 → pooled `(n, d)`.
 
-    cls: the first token; mean: all other tokens; pooler: the model's own; avg: over the last map.
+    cls: the first token; mean: all other tokens; pooler: the model's own; avg: over the last map. tokens: the last map,
+    or the other tokens, as `patches`.
     """
     import torch
+
+    from tasks.encoders.patches import patches
 
     model = read_model(where, revision)
     skip = 1 + int(getattr(model.config, "num_register_tokens", 0) or 0)
@@ -232,6 +248,8 @@ def image_module(where: str, revision: str | None, pooling: Pooling, mean: list[
                     raise EncoderError(f"{where} has no pooler", "use ?pooling=cls or ?pooling=mean")
                 return torch.as_tensor(out.pooler_output.float().flatten(1))
             hidden = out.last_hidden_state.float()
+            if pooling == "tokens":
+                return torch.as_tensor(patches(hidden if hidden.dim() == 4 else _grid(hidden[:, skip:], where)))
             if hidden.dim() == 4:
                 return torch.as_tensor(hidden.mean((2, 3)))
             if pooling == "cls":

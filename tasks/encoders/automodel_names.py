@@ -184,7 +184,7 @@ def _pooling(name: str, asked: str | None, modality: str, model_type: str) -> Po
                 f"{name}: how {model_type} pools is not known here", "add ?pooling=pooler, cls, mean or avg"
             )
         return "pooler" if model_type in _POOLED else "cls"
-    allowed = ("mean", "cls") if modality == "text" else get_args(Pooling)
+    allowed = ("mean", "cls") if modality == "text" else ("mean", "cls", "avg", "pooler")
     for one in get_args(Pooling):
         if one == asked and one in allowed:
             chosen: Pooling = one

@@ -37,7 +37,8 @@ def knows(config: dict[str, Any]) -> bool:
 
 
 def build(config: dict[str, Any], weights: Callable[[str], Array], pooling: Pooling) -> Any:
-    """An `openvino.Model`: ids `(b, l)` int32 and lengths `(b,)` int32 → pooled vectors `(b, hidden)` float32.
+    """An `openvino.Model`: ids `(b, l)` int32 and lengths `(b,)` int32 → pooled vectors `(b, hidden)` float32,
+    or tokens `(b, l, hidden)`.
 
     `config` is the parsed config.json, `weights(name)` gives a parameter as a float32 array. Tokens at and beyond an
     item's length are masked. Raises `EncoderError` for a configuration that is not known here.
@@ -147,13 +148,15 @@ class _Graph:
         return self.layer_norm(op.add(self.linear(y, name + "output.dense"), x), name + "output.LayerNorm")
 
     def pooled(self, x: Any, mask: Any, lengths: Any, pooling: Pooling) -> Any:
-        """The first token, or the mean of those inside: `(b, hidden)`."""
+        """The first token, or the mean of those inside: `(b, hidden)`; or all of them, zero outside."""
         op = self.op
         if pooling == "cls":
             return op.gather(x, self.number(0), self.number(1))
         if pooling == "mean":
             total = op.reduce_sum(op.multiply(x, op.unsqueeze(mask, self.axes(2))), self.axes(1), False)
             return op.divide(total, op.unsqueeze(op.convert(lengths, "f32"), self.axes(1)))
+        if pooling == "tokens":
+            return op.multiply(x, op.unsqueeze(mask, self.axes(2)))
         raise EncoderError(f"pooling {pooling!r} does not fit a text encoder", "use cls or mean")
 
 

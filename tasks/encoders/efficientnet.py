@@ -8,8 +8,9 @@ from typing import Any
 
 from tasks.encoders.image_encoder import ImageEncoder, load_image_encoder
 from tasks.encoders.packages import check_hash, weight_files
+from tasks.encoders.patches import patches
 from tasks.encoders.pictures import CentreSquare
-from tasks.encoders.protocol import EncoderError, EncoderSpec, Runtime
+from tasks.encoders.protocol import TOKENS, EncoderError, EncoderSpec, Runtime
 
 # larger than the 224 and 260 pixels of training, and uncropped: a training crop magnifies its objects, so a test
 # picture must be larger for them to look alike (Touvron et al. 2019). Chosen on photos held out of a training split:
@@ -19,7 +20,7 @@ _SIDES = {"efficientnet-lite0": 288, "efficientnet-lite2": 300}
 
 def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path, threads: int) -> ImageEncoder:
     """The encoder on its runtime; OpenVINO's model is converted once and kept in `models_dir/<fingerprint>`."""
-    kind = spec.name.removeprefix("builtin:")
+    kind = spec.name.removeprefix("builtin:").removesuffix(TOKENS)
     side = _SIDES[kind]
     return load_image_encoder(
         spec,
@@ -33,7 +34,7 @@ def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path
 
 
 def pooled_module(spec: EncoderSpec, kind: str) -> Any:
-    """The torch network from pixels `(n, side, side, 3)` uint8 to pooled activations `(n, 1280)`."""
+    """The torch network from pixels `(n, side, side, 3)` uint8 to pooled activations `(n, 1280)`, or to patches."""
     import torch
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -53,6 +54,6 @@ def pooled_module(spec: EncoderSpec, kind: str) -> Any:
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             x = (pixels.permute(0, 3, 1, 2).float() - 127.0) / 128.0
             x = self.net.extract_features(x.to(next(self.net.parameters()).dtype))
-            return torch.as_tensor(x.float().mean((2, 3)))
+            return patches(x.float()) if spec.tokens else torch.as_tensor(x.float().mean((2, 3)))
 
     return Pooled().eval()

@@ -18,14 +18,14 @@ from tasks.encoders.openvino_runner import OpenVinoRunner, openvino, save
 from tasks.encoders.pictures import Pixels
 from tasks.encoders.protocol import Array, Encoded, EncoderSpec, Runtime
 from tasks.encoders.shapes import rows_of_images
-from tasks.encoders.vectors import filled, unit
+from tasks.encoders.vectors import filled, finished
 
 
 class Runs(Protocol):
     """Anything that maps batches of inputs to batches of raw vectors."""
 
     def run(self, batches: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
-        """Outputs `(rows, dim)` float32 of each batch, in order."""
+        """Outputs `(rows, dim)` float32 of each batch, in order; of a text's tokens `(rows, length, width)`."""
 
 
 class Transform(Protocol):
@@ -63,7 +63,7 @@ class ImageEncoder:
             return Encoded(np.empty((0, self.spec.dim), np.float32), np.zeros(0, np.bool_))
         batches = [(batch,) for batch in filled(inputs, rows_of_images(self.runtime))]
         vectors = np.concatenate(self.runner.run(batches))[: len(inputs)]
-        return Encoded(unit(vectors, self.spec.name), np.zeros(len(inputs), np.bool_))
+        return Encoded(finished(vectors, self.spec), np.zeros(len(inputs), np.bool_))
 
 
 def load_image_encoder(

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
-Pooling = Literal["mean", "cls", "avg", "pooler"]
+Pooling = Literal["mean", "cls", "avg", "pooler", "tokens"]
 RuntimeName = Literal["openvino", "torch", "numpy"]
 Dtype = Literal["float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
+TOKENS = "#tokens"
+"""Behind the name of an encoder: its tokens in place of a pooled vector."""
 
 
 class EncoderError(Exception):
@@ -58,6 +60,8 @@ class EncoderSpec:
     """What it saw in training that a benchmark may hold; printed beside every result."""
     max_tokens: int | None = None
     """Texts beyond this many tokens (special tokens included) are cut and marked truncated."""
+    tokens: int = 0
+    """Of its tokens it gives so many, `dim // tokens` wide, one behind the other; 0: one pooled vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,10 @@ class Runtime:
 
 
 class Encoded(NamedTuple):
-    """Vectors `(n, dim)` float32, C-contiguous, L2-normalised, and `(n,)` bool: the input was cut to fit."""
+    """Vectors `(n, dim)`, C-contiguous, L2-normalised, and `(n,)` bool: the input was cut to fit.
+
+    They are float32. Tokens are float16, all of an input together of unit length; where it has fewer they are zero.
+    """
 
     vectors: Array
     truncated: npt.NDArray[np.bool_]
@@ -111,11 +118,11 @@ class Encoder(Protocol):
 
 
 def slug(spec: EncoderSpec) -> str:
-    """Name of an encoder for tables and tasks: ``[a-z0-9-]``, 1 to 40 characters. The ``builtin:`` is left out.
+    """Name of an encoder for tables and tasks: ``[a-z0-9-]``, 1 to 40 characters, less ``builtin:`` and `TOKENS`.
 
     >>> spec = EncoderSpec("hf:Facebook/DINOv2_small@ab12", "image", 384, "r", "l", "m:f", "cls", "s")
     >>> slug(spec)
     'hf-facebook-dinov2-small-ab12'
     """
-    plain = re.sub(r"[^a-z0-9]+", "-", spec.name.removeprefix("builtin:").lower()).strip("-")
+    plain = re.sub(r"[^a-z0-9]+", "-", spec.name.removeprefix("builtin:").removesuffix(TOKENS).lower()).strip("-")
     return plain[:40].strip("-") or "encoder"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import cast
 
 from tasks.encoders.fingerprint import fingerprint
-from tasks.encoders.protocol import Encoder, EncoderError, EncoderSpec, Runtime
+from tasks.encoders.patches import tokens_of
+from tasks.encoders.protocol import TOKENS, Encoder, EncoderError, EncoderSpec, Runtime
 from tasks.encoders.runtime import choose, cpu_count
 
 _IMAGENET = "trained on the ImageNet-1k training set"
@@ -83,13 +84,16 @@ def resolve(name: str, modality: str | None = None) -> EncoderSpec:
     - ``builtin:minilm``: weights from an installed package;
     - ``torchvision:ResNet50_Weights.IMAGENET1K_V2``: the penultimate layer (``DEFAULT`` moves, so it is refused);
     - ``hf:org/name@revision[?pooling=cls|mean|pooler][&modality=text|image]``: an AutoModel of the hub;
-    - ``local:folder[?…]``: an AutoModel folder on disk, with safetensors.
+    - ``local:folder[?…]``: an AutoModel folder on disk, with safetensors;
+    - any of them with ``#tokens`` behind it: its tokens in place of a pooled vector.
 
     Raises `EncoderError` naming what is wrong and what to write instead.
 
     >>> resolve("builtin:minilm").dim
     384
     """
+    if name.endswith(TOKENS):
+        return tokens_of(resolve(name.removesuffix(TOKENS), modality))
     kind, _, rest = name.partition(":")
     if kind == "builtin":
         spec = SPECS.get(name)

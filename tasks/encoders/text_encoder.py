@@ -12,12 +12,12 @@ from tasks.encoders.image_encoder import Runs
 from tasks.encoders.protocol import Encoded, EncoderSpec, Runtime
 from tasks.encoders.shapes import rows_of_texts
 from tasks.encoders.tokens import Tokens, batches
-from tasks.encoders.vectors import unit
+from tasks.encoders.vectors import finished
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Implements `Encoder` for texts. The runner takes (ids, lengths) and gives pooled vectors."""
+    """Implements `Encoder` for texts. The runner takes (ids, lengths) and gives pooled vectors, or tokens."""
 
     spec: EncoderSpec
     runtime: Runtime
@@ -37,7 +37,9 @@ class TextEncoder:
         places, made = batches(
             ids, self.tokens.buckets, lambda length: rows_of_texts(length, self.runtime), self.tokens.pad
         )
-        vectors = np.empty((len(inputs), self.spec.dim), np.float32)
+        count = self.spec.tokens
+        vectors = np.zeros((len(inputs), *((count, self.spec.dim // count) if count else (self.spec.dim,))), np.float32)
         for rows, raw in zip(places, self.runner.run(made), strict=True):
-            vectors[rows] = raw[: len(rows)]
-        return Encoded(unit(vectors, self.spec.name), cut)
+            part = raw[: len(rows), : vectors.shape[1]]
+            vectors[rows, : part.shape[1]] = part
+        return Encoded(finished(vectors, self.spec), cut)

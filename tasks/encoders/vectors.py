@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.encoders.protocol import Array, EncoderError
+from tasks.encoders.protocol import Array, EncoderError, EncoderSpec
 
 
 def unit(vectors: Array, name: str) -> Array:
@@ -25,6 +25,12 @@ def unit(vectors: Array, name: str) -> Array:
         bad = int((~np.isfinite(norms) | (norms == 0)).sum())
         raise EncoderError(f"{name} gave {bad} of {len(vectors)} vectors without a direction", "check its weights")
     return np.ascontiguousarray(wide / norms, dtype=np.float32)
+
+
+def finished(raw: Array, spec: EncoderSpec) -> npt.NDArray[Any]:
+    """What an encoder gives, from its raw output (n, …): unit vectors (n, dim), tokens in half precision."""
+    vectors = unit(raw.reshape(len(raw), -1), spec.name)
+    return vectors.astype(np.float16) if spec.tokens else vectors
 
 
 def filled(inputs: Sequence[Any], rows: int) -> Iterator[npt.NDArray[Any]]:

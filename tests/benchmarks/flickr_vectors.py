@@ -30,6 +30,9 @@ Indices = npt.NDArray[np.int64]
 IMAGE, TEXT = "image", "text"
 LITE0, LITE2, MINILM, MPNET = "efficientnet-lite0", "efficientnet-lite2", "minilm", "mpnet"
 CNN = {LITE0: True, LITE2: True}
+TOKENS = {f"{LITE0}#tokens": 16, f"{MINILM}#tokens": 32}
+"""Encoders that give tokens, and how many."""
+_ENCODERS = 'encode.encoders={"image": ["builtin:efficientnet-lite0"], "text": ["builtin:minilm"]}'
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Vectors:
     """Train and val, read from the workspace."""
 
     def __init__(self) -> None:
-        self._store = Workspace(root=workspace()).store
+        self._root = workspace()
+        self._store = Workspace(root=self._root).store
 
     @cached_property
     def train(self) -> Split:
@@ -82,8 +86,17 @@ class Vectors:
         """1,000 photos with 5 captions each."""
         return _split(self._store, "val")
 
+    @cached_property
+    def with_tokens(self) -> tuple[Split, Split]:
+        """Train and val with the tokens of lite0 and MiniLM, which are encoded into the workspace at first (1.2 GB)."""
+        if not any(name.startswith("tokens_") for name in self._store.names()):
+            wanted = ["--set", _ENCODERS, "--set", "align.method=heads", "--set", "align.heads.shape=attention"]
+            modalign(["ingest", str(data()), *wanted, "-w", str(self._root)])
+        train, val = (_split(self._store, name, ("embeddings_", "tokens_")) for name in ("train", "val"))
+        return train, val
 
-def _split(store: Store, name: str) -> Split:
+
+def _split(store: Store, name: str, kinds: tuple[str, ...] = ("embeddings_",)) -> Split:
     where = eq("split", name)
     sides = {}
     for modality in (IMAGE, TEXT):
@@ -91,9 +104,10 @@ def _split(store: Store, name: str) -> Split:
         sides[modality] = store.read(schemas.ITEMS, columns, where & eq("modality", modality)).sort_by("key")
     vectors: dict[str, dict[str, Array]] = {IMAGE: {}, TEXT: {}}
     for table in store.names():
-        if table.startswith("embeddings_"):
-            encoder = table.split("_")[1]
+        if table.startswith(kinds):
+            kind, encoder, _ = table.split("_")
             modality = IMAGE if encoder in CNN else TEXT
+            encoder += "#tokens" if kind == "tokens" else ""
             vectors[modality][encoder] = store.vectors(table, sides[modality]["content_hash"].to_pylist())[0]
     place = {key: row for side in sides.values() for row, key in enumerate(side["key"].to_pylist())}
     pairs = store.read(schemas.PAIRS, ["left", "right"], eq("source", "given"))
@@ -115,10 +129,21 @@ def some_pairs(split: Split, n: int, seed: int) -> Indices:
 def views(split: Split, pairs: Indices, images: Sequence[str], texts: Sequence[str]) -> tuple[View, View, Indices]:
     """The items of `pairs` alone, as a fit takes them; groups are images."""
     rows, place = zip(*(np.unique(pairs[:, side], return_inverse=True) for side in (0, 1)), strict=True)
-    of = dict(zip(pairs[:, 1].tolist(), pairs[:, 0].tolist(), strict=True))
-    groups = np.array([of[row] for row in rows[1].tolist()], np.int64)
-    left = View(IMAGE, {name: split.images[name][rows[0]] for name in images}, {n: n in CNN for n in images}, rows[0])
-    right = View(TEXT, {name: split.texts[name][rows[1]] for name in texts}, dict.fromkeys(texts, False), groups)
+    owner = dict(zip(pairs[:, 1].tolist(), pairs[:, 0].tolist(), strict=True))
+    groups = np.array([owner[row] for row in rows[1].tolist()], np.int64)
+    left, right = (
+        View(
+            modality,
+            {name: of[name][row] for name in names},
+            {name: name.partition("#")[0] in CNN for name in names},
+            own,
+            {name: TOKENS[name] for name in names if name in TOKENS},
+        )
+        for modality, of, names, row, own in (
+            (IMAGE, split.images, images, rows[0], rows[0]),
+            (TEXT, split.texts, texts, rows[1], groups),
+        )
+    )
     return left, right, np.stack(place, 1)
 
 

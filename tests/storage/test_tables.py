@@ -138,6 +138,24 @@ def test_one_bad_vector_stops_its_batch(store: Store, bad: float) -> None:
     assert store.count("e") == 0
 
 
+def test_half_precision_stays(store: Store) -> None:
+    """Tokens come back in half precision, bit for bit, in the order of the keys; broken ones are refused as well."""
+    schema = schemas.embeddings(4, "{}", "f", half=True)
+    vectors = unit(3).astype(np.float16)
+
+    def rows(values: Any) -> pa.Table:
+        columns = [pa.array(["a", "b", "c"]), vector_column(values), pa.array([False] * 3)]
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    store.upsert("t", schema, rows(vectors))
+    out, found = store.vectors("t", ["c", "none", "a"])
+    assert (out.dtype, found.tolist()) == (np.float16, [True, False, True])
+    assert np.array_equal(out[[0, 2]], vectors[[2, 0]])
+    assert not out[1].any()
+    with pytest.raises(StorageError, match="3 vectors for t are not finite or not of unit length"):
+        store.upsert("t", schema, rows(vectors * np.float16(1.01)))
+
+
 def test_unit_length_within_a_thousandth() -> None:
     """A length off by half a thousandth passes, as bf16 arithmetic needs; a table without vectors is not checked."""
     check_vectors("e", embedded(["a", "b"], np.array([[1.0005, 0, 0, 0], [0.9995, 0, 0, 0]], np.float32)))

@@ -11,18 +11,21 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.methods import asif, auto, cca, heads, procrustes, ridge, soft
+from tasks.alignment.methods import asif, auto, cca, cotraining, heads, procrustes, ridge, soft
 from tasks.alignment.problem import Choice, Maps, Problem
 
 METHODS: dict[str, ModuleType] = {
     "cca": cca,
     "soft": soft,
+    "cotraining": cotraining,
     "heads": heads,
     "ridge": ridge,
     "procrustes": procrustes,
     "asif": asif,
 }
 """In the order in which `auto` tries them; between equals the earlier one is taken."""
+UNPAIRED = {"soft", "cotraining"}
+"""Those that live on unpaired items; `auto` leaves them out where there are none."""
 AUTO = "auto"
 NAMES = (*METHODS, AUTO)
 
@@ -33,7 +36,7 @@ def choose(problem: Problem) -> Choice:
         raise ValueError(f"there is no method {problem.plan.method!r}; known: {', '.join(NAMES)}")
     if problem.plan.method == AUTO:
         left, right = problem.loose
-        without = set() if len(left) and len(right) else {"soft"}
+        without = set() if len(left) and len(right) else UNPAIRED
         return auto.choose_among({name: one for name, one in METHODS.items() if name not in without}, problem)
     found: Choice = METHODS[problem.plan.method].choose(problem)
     return found

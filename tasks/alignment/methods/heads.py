@@ -20,7 +20,8 @@ def choose(problem: Problem) -> Choice:
     """CCA's values for the start, and `steps`: the plan's, or 0 where held-out groups rank no better for them.
 
     What the training gains on the folds that judge it is added to CCA's mean over all folds, so that the figures of
-    methods can be compared.
+    methods can be compared. Attention may take half of the plan's steps: it has more to fit, and is often past its best
+    at the end.
     """
     how = problem.plan.heads
     folds = problem.folds[:1] if len(problem.pairs) > _PAIRS else problem.folds
@@ -29,13 +30,14 @@ def choose(problem: Problem) -> Choice:
         return Choice({"steps": how.steps}, [{"steps": how.steps, "rsum": round(score, 3), "folds": len(folds)}])
     first = cca.choose(problem)
     base = next(one["rsum"] for one in first.tried if first.values.items() <= one.items())
-    scores = {n: _held_out(folds, Choice(dict(first.values) | {"steps": n})) for n in (0, how.steps)}
+    lengths = (0, how.steps // 2, how.steps) if how.shape == "attention" else (0, how.steps)
+    scores = {steps: _held_out(folds, Choice(dict(first.values) | {"steps": steps})) for steps in lengths}
     tried = [
         dict(first.values) | {"steps": steps, "rsum": round(base + score - scores[0], 3), "folds": len(folds)}
         for steps, score in scores.items()
     ]
-    steps = how.steps if scores[how.steps] > scores[0] else 0
-    return Choice(dict(first.values) | {"steps": steps}, first.tried + tried)
+    best = max(scores, key=lambda steps: (scores[steps], -steps))
+    return Choice(dict(first.values) | {"steps": best}, first.tried + tried)
 
 
 def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from tasks.alignment.maps import Gated, Linear, Map, Relative, Residual, load_map
+from tasks.alignment.maps import Attention, Gated, Linear, Map, Relative, Residual, load_map
 
 draw = np.random.default_rng(0)
 
@@ -15,12 +15,26 @@ def random(*shape: int) -> np.ndarray:
 
 
 X = random(9, 6)
+# behind six features three tokens and two, five wide; items have fewer of them, and one has none
+T = [random(9, 3, 5), random(9, 2, 5)]
+T[0][2:5, 2] = T[0][5:, 1:] = T[1][:4, 1] = 0
+for part in T:
+    part[8] = 0
+WITH_TOKENS = np.concatenate([X, *(part.reshape(9, -1) for part in T)], 1)
 MAPS: dict[str, Map] = {
     "linear": Linear(random(6, 4)),
     "residual": Residual(random(6, 4), random(4, 4), random(4, 5), random(5), random(5, 4)),
     "relative": Relative(random(7, 6), 3, 2.0),
     "gated": Gated(random(2, 6, 4), random(6, 2), random(2)),
+    "attention": Attention(
+        random(6, 4), random(4, 3), random(2, 4, 10), random(2, 10), random(2, 10, 3), counts=(3, 2), heads=2
+    ),
 }
+
+
+def inputs(kind: str) -> np.ndarray:
+    """What a map of a kind takes."""
+    return WITH_TOKENS if kind == "attention" else X
 
 
 def by_loops(one: Map, x: np.ndarray) -> np.ndarray:
@@ -40,15 +54,33 @@ def by_loops(one: Map, x: np.ndarray) -> np.ndarray:
             case Gated(matrices, gates, bias):
                 weights = np.exp(item @ gates + bias)
                 out.append(sum(w * (item @ a) for w, a in zip(weights / weights.sum(), matrices, strict=True)))
+            case Attention():
+                out.append(attended(one, item))
     return np.array(out)
+
+
+def attended(one: Attention, item: np.ndarray) -> np.ndarray:
+    """For each encoder, each query and each token that is not zero: its share of the answer, written out."""
+    c = item[:6] @ one.matrix / np.linalg.norm(item[:6] @ one.matrix)
+    z, place = c @ one.line, 6
+    for e, count in enumerate(one.counts):
+        tokens = [token for token in item[place : place + 5 * count].reshape(count, 5) if any(token)]
+        place += 5 * count
+        for head in range(one.heads if tokens else 0):
+            own = slice(5 * head, 5 * head + 5)
+            query = c @ one.queries[e][:, own] + one.bias[e][own]
+            likely = np.exp([query @ token / np.sqrt(5) for token in tokens])
+            mean = sum(share * token for share, token in zip(likely / likely.sum(), tokens, strict=True))
+            z = z + mean @ one.out[e][own]
+    return z
 
 
 @pytest.mark.parametrize("kind", MAPS)
 def test_a_map_does_what_it_says(kind: str) -> None:
     """Every kind agrees with its definition by plain loops, in its stated width and dtype."""
     one = MAPS[kind]
-    z = one.apply(X)
-    np.testing.assert_allclose(z, by_loops(one, X), rtol=1e-4, atol=1e-5)
+    z = one.apply(inputs(kind))
+    np.testing.assert_allclose(z, by_loops(one, inputs(kind)), rtol=1e-4, atol=1e-5)
     assert (z.shape, z.dtype) == ((9, one.dim), np.float32)
 
 
@@ -58,7 +90,7 @@ def test_a_map_survives_its_file(kind: str) -> None:
     one = MAPS[kind]
     again = load_map(one.kind, load(save(one.arrays())))
     assert type(again) is type(one)
-    assert np.array_equal(again.apply(X), one.apply(X))
+    assert np.array_equal(again.apply(inputs(kind)), one.apply(inputs(kind)))
 
 
 def test_an_unknown_kind_is_named() -> None:

@@ -24,19 +24,22 @@ def problem(how: HeadPlan, n: int = 300) -> tuple[Problem, tuple[np.ndarray, np.
         for width in (20, 16)
     )
     pairs = np.stack([np.arange(n)] * 2, 1)
+    tokens = [draw.normal(size=(n, 3, 4)).astype(np.float16) for _ in range(2)]
     rotation = np.linalg.qr(draw.normal(size=(20, 20)))[0].astype(np.float32)
-    made = Problem(x @ rotation, y, pairs, np.arange(n), Plan(dim=8, heads=how), None, (np.split(rotation, 2), []))
+    blocks = np.split(rotation, 2), []
+    made = Problem(x @ rotation, y, pairs, np.arange(n), Plan(dim=8, heads=how), None, blocks, (tokens, []))
     m = made.whole
     return made, solver(m.xx, m.yy, rx=0.1, ry=0.1, p=1.0, dim=8)(m.xy)
 
 
-@pytest.mark.parametrize("shape", ["linear", "residual", "gated"])
+@pytest.mark.parametrize("shape", ["linear", "residual", "gated", "attention"])
 def test_a_warm_head_begins_as_its_start(shape: str) -> None:
     """Without a step every shape ranks as the closed form: projections point the same way."""
     made, start = problem(HeadPlan(shape=shape))  # type: ignore[arg-type]
     for side, z in enumerate((made.x, made.y)):
         trained = train(made, made.pairs, start, 0)[side]
-        np.testing.assert_allclose(normalise(trained.apply(z)), normalise(z @ start[side]), atol=1e-5)
+        now = made.joint(trained, side, np.arange(len(z)))
+        np.testing.assert_allclose(now, normalise(z @ start[side]), atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["siglip", "infonce", "triplet", "soft"])
@@ -55,7 +58,7 @@ def test_training_lowers_the_loss(loss: str, start: str) -> None:
     assert cost(200) < cost(0)
 
 
-@pytest.mark.parametrize("shape", ["linear", "residual", "gated"])
+@pytest.mark.parametrize("shape", ["linear", "residual", "gated", "attention"])
 def test_a_seed_fixes_the_heads(shape: str) -> None:
     """Trainings are bit-equal whatever the number of threads, another seed gives others; torch's own state is kept."""
     made, start = problem(HeadPlan(shape=shape, mixup=True))  # type: ignore[arg-type]
@@ -68,7 +71,16 @@ def test_a_seed_fixes_the_heads(shape: str) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(one.arrays().values(), other.arrays().values(), strict=True))
     assert torch.equal(before, torch.random.get_rng_state())
     third = train(replace(made, plan=replace(made.plan, seed=1)), made.pairs, start, 20)
-    assert not np.array_equal(one.apply(made.x), third[0].apply(made.x))
+    rows = np.arange(len(made.x))
+    assert not np.array_equal(made.joint(one, 0, rows), made.joint(third[0], 0, rows))
+
+
+def test_attention_is_given_to_a_side_with_tokens() -> None:
+    """Where one side alone has tokens, its head attends to them, and the other's is linear."""
+    made, start = problem(HeadPlan(shape="attention"))
+    left, right = train(made, made.pairs, start, 5)
+    assert (left.kind, right.kind) == ("attention", "linear")
+    assert np.abs(left.arrays()["out"]).max() > 0
 
 
 def test_a_batch_holds_an_item_once() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.encoders import image_encoder
-from tasks.encoders.protocol import Array, Encoder, Runtime
+from tasks.encoders.protocol import TOKENS, Array, Encoder, Runtime
 from tasks.encoders.registry import load, resolve
 from tests.tasks.encoders.parts import (
     OPENVINO,
@@ -59,6 +59,27 @@ def test_minilm_on_each_runtime(models_dir: Path, runtime: Runtime) -> None:
     """The law does not hang on the runtime that this machine happens to choose for MiniLM."""
     encoder = loaded(resolve("builtin:minilm"), runtime, models_dir)
     assert_company_is_nothing(encoder, captions(10), alone=2)
+
+
+@pytest.mark.parametrize("name", ["builtin:minilm#tokens", "builtin:efficientnet-lite0#tokens"])
+def test_tokens_of_packaged_encoders(models_dir: Path, name: str) -> None:
+    """The same law for tokens, whose vectors hold the first 32 of a text and 16 patches of a picture."""
+    spec = resolve(name)
+    encoder = load(spec, device="cpu", models_dir=models_dir)
+    if spec.modality == "text":
+        inputs: list[Any] = [*captions(14), "", "黑猫", "x" * 900]
+    else:
+        inputs = [encoder.transform(one) for one in scenes(6)]
+    assert differ(assert_company_is_nothing(encoder, inputs))
+
+
+@EVERY_RUNTIME
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_tokens_of_tiny_models(models_dir: Path, tiny: dict[str, str], runtime: Runtime, kind: str) -> None:
+    """The same law for the tokens of a local BERT and ViT, on every runtime and in both precisions."""
+    encoder = loaded(resolve(tiny[kind] + TOKENS), runtime, models_dir)
+    inputs = captions(14) if kind == "text" else [encoder.transform(one) for one in scenes(7)]
+    assert_company_is_nothing(encoder, inputs)
 
 
 @EVERY_RUNTIME
