@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import solve_triangular
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -67,15 +68,16 @@ def _links(x: Array, y: Array, pairs: npt.NDArray[np.int64], weights: npt.NDArra
     return csr_matrix((w / w.sum(), (pairs[:, 0], pairs[:, 1])), shape=(len(x), len(y)))
 
 
-def whitening(moment: Wide, ridge: float) -> Wide:
-    """(C + ridge·c̄·I)^-½ with c̄ the mean eigenvalue of C (d, d).
+def factor(moment: Real, ridge: float) -> Real:
+    """Lower L (d, d) with L·Lᵀ = C + ridge·c̄·I, c̄ the mean eigenvalue of C (d, d), in the precision of C.
 
-    >>> whitening(np.diag([1.0, 3.0]), 0.5).round(3).tolist()
-    [[0.707, 0.0], [0.0, 0.5]]
+    L⁻¹ whitens as (C + ridge·c̄·I)^-½ does, up to a rotation that no head keeps, and costs a tenth.
+
+    >>> factor(np.diag([1.0, 3.0]), 0.5).round(3).tolist()
+    [[1.414, 0.0], [0.0, 2.0]]
     """
-    values, vectors = np.linalg.eigh(moment)
-    floor = ridge * values.mean() + 1e-12
-    return np.asarray((vectors / np.sqrt(np.maximum(values, 0) + floor)) @ vectors.T)
+    floor = ridge * np.trace(moment) / len(moment) + 1e-12
+    return np.asarray(np.linalg.cholesky(moment + floor * np.eye(len(moment), dtype=moment.dtype)), moment.dtype)
 
 
 def thin_svd(m: Real) -> tuple[Real, Real, Real]:
@@ -98,18 +100,28 @@ def thin_svd(m: Real) -> tuple[Real, Real, Real]:
     return (m @ v) * inverse, np.where(sound, sigma, 0).astype(m.dtype), v.T
 
 
-def solver(xx: Wide, yy: Wide, *, rx: float, ry: float, p: float, dim: int) -> Callable[[Wide], tuple[Array, Array]]:
-    """A function from Cxy (dx, dy) to the heads A = Wx·U·Σ^p (dx, dim) and B = Wy·V·Σ^p (dy, dim).
+def directions(lx: Real, ly: Real, xy: Real) -> tuple[Real, Real, Real]:
+    """Canonical directions A (dx, k) and B (dy, k), and correlations (k,), from both `factor`s and Cxy (dx, dy).
 
-    UΣVᵀ is the decomposition of Wx·Cxy·Wy; Σ are the canonical correlations. Rank by the cosine of x·A and y·B.
+    A = Lx⁻ᵀ·U and B = Ly⁻ᵀ·V with UΣVᵀ = Lx⁻¹·Cxy·Ly⁻ᵀ. The largest entry of each column of A is positive.
     """
-    wx, wy = whitening(xx, rx), whitening(yy, ry)
+    half = solve_triangular(lx, xy, lower=True, check_finite=False)
+    u, sigma, vt = thin_svd(solve_triangular(ly, half.T, lower=True, check_finite=False).T)
+    a, b = (solve_triangular(one, z, lower=True, trans="T", check_finite=False) for one, z in ((lx, u), (ly, vt.T)))
+    sign = np.where(a[np.abs(a).argmax(0), np.arange(a.shape[1])] < 0, -1, 1).astype(a.dtype)
+    return a * sign, b * sign, sigma
+
+
+def solver(xx: Wide, yy: Wide, *, rx: float, ry: float, p: float, dim: int) -> Callable[[Wide], tuple[Array, Array]]:
+    """A function from Cxy (dx, dy) to the heads A·Σ^p (dx, dim) and B·Σ^p (dy, dim); rank by the cosine of x·A and y·B.
+
+    A, B are the canonical directions and Σ the correlations. (C + r·c̄·I)^-½ in place of the factors gives the same.
+    """
+    lx, ly = factor(xx, rx), factor(yy, ry)
 
     def solve(xy: Wide) -> tuple[Array, Array]:
-        u, sigma, vt = thin_svd(wx @ xy @ wy)
-        sign = np.where(u[np.abs(u).argmax(0), np.arange(u.shape[1])] < 0, -1.0, 1.0)
-        weight = (sign * sigma**p)[:dim]
-        a, b = wx @ (u[:, :dim] * weight), wy @ (vt.T[:, :dim] * weight)
-        return a.astype(np.float32), b.astype(np.float32)
+        a, b, sigma = directions(lx, ly, xy)
+        weight = sigma[:dim] ** p
+        return (a[:, :dim] * weight).astype(np.float32), (b[:, :dim] * weight).astype(np.float32)
 
     return solve

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from tasks.alignment.cca import Moments, cross_moment, moments, solver, thin_svd, whitening, without
+from tasks.alignment.cca import Moments, cross_moment, factor, moments, solver, thin_svd, without
 from tasks.retrieval.similarity import cosine
 
 
@@ -142,12 +142,11 @@ def test_an_invertible_map_of_one_side_changes_nothing() -> None:
 
 
 def test_signs_are_fixed() -> None:
-    """The largest entry of each whitened direction of x is positive, so the order of the pairs turns no sign."""
+    """The largest entry of each direction of x is positive, so the order of the pairs turns no sign."""
     x, y, pairs = planted(400)
     m = moments(x, y, pairs)
     a, b = heads(m, 0.3, 0.0)
-    u = np.linalg.solve(whitening(m.xx, 0.3), a)
-    assert (u[np.abs(u).argmax(0), np.arange(9)] > 0).all()
+    assert (a[np.abs(a).argmax(0), np.arange(9)] > 0).all()
     mixed = moments(x, y, pairs[np.random.default_rng(3).permutation(400)])
     for one, other in zip(heads(mixed, 0.3, 0.0), (a, b), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -176,14 +175,30 @@ def test_the_width_is_bounded_by_both_sides() -> None:
     np.testing.assert_allclose(heads(m, 0.1, 1.0, 4)[0], whole[:, :4], atol=1e-6)
 
 
-def test_whitening_makes_white() -> None:
-    """W·(C + r·c̄·I)·W is the identity, also of a singular C; W is symmetric."""
+def test_a_factor_whitens() -> None:
+    """L⁻¹·(C + r·c̄·I)·L⁻ᵀ is the identity, also of a singular C; L is lower triangular."""
     generator = np.random.default_rng(4)
     half = generator.normal(size=(7, 5))
     c = half @ half.T
-    w = whitening(c, 0.2)
-    np.testing.assert_allclose(w @ (c + 0.2 * np.trace(c) / 7 * np.eye(7)) @ w, np.eye(7), atol=1e-9)
-    np.testing.assert_allclose(w, w.T, atol=1e-12)
+    inverse = np.linalg.inv(factor(c, 0.2))
+    np.testing.assert_allclose(inverse @ (c + 0.2 * np.trace(c) / 7 * np.eye(7)) @ inverse.T, np.eye(7), atol=1e-9)
+    np.testing.assert_allclose(inverse, np.tril(inverse), atol=1e-12)
+
+
+def test_heads_are_those_of_the_symmetric_roots() -> None:
+    """The heads are (C + r·c̄·I)^-½·U·Σ^p by eigenvectors and numpy's decomposition, up to the sign of a column."""
+    x, y, pairs = planted(200)
+    m = moments(x, y, pairs)
+    roots = []
+    for c in (m.xx, m.yy):
+        values, vectors = np.linalg.eigh(c + 0.3 * np.trace(c) / len(c) * np.eye(len(c)))
+        roots.append((vectors / np.sqrt(values)) @ vectors.T)
+    u, sigma, vt = np.linalg.svd(roots[0] @ m.xy @ roots[1], full_matrices=False)
+    expected = (roots[0] @ u * sigma**0.7, roots[1] @ vt.T * sigma**0.7)
+    found = heads(m, 0.3, 0.7)
+    sign = np.sign((found[0] * expected[0]).sum(0))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other * sign, rtol=1e-4, atol=1e-4)
 
 
 @settings(deadline=None)
