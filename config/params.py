@@ -126,7 +126,7 @@ class AlignParams(Params):
         300.0, gt=0, description="Time after which auto begins no further method: under load it may try fewer of them."
     )
     dim: int = Field(384, ge=2, le=2_048, description="Largest width of the joint space.")
-    pca: int = Field(512, ge=2, le=4_096, description="Largest width of each encoder's principal components.")
+    pca: int = Field(768, ge=2, le=4_096, description="Largest width of each encoder's principal components.")
     folds: int = Field(3, ge=2, le=20, description="Folds over groups that choose the values.")
     hubness_k: int = Field(10, ge=1, le=100, description="Neighbours in an item's hubness term.")
     bank: int = Field(5_000, ge=10, description="Largest number of frozen training queries behind the hubness terms.")

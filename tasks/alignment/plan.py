@@ -30,7 +30,7 @@ class Plan:
 
     method: str = "cca"
     dim: int = 384
-    pca: int = 512
+    pca: int = 768
     folds: int = 3
     hubness_k: int = 10
     bank: int = 5_000
@@ -53,5 +53,5 @@ class TunePlan:
     head_decay: float = 0.1
     dropout: float = 0.1
     held: float = 0.1
-    pca: int = 512
+    pca: int = 768
     seed: int = 0
