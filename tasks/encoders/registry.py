@@ -68,6 +68,32 @@ _BUILTINS = (
         seen=_SENTENCES,
         max_tokens=384,
     ),
+    EncoderSpec(
+        name="builtin:logmel",
+        modality="audio",
+        dim=193,
+        revision="64 bands of 22,050 Hz, version 1",
+        licence="Apache-2.0",
+        loader="tasks.encoders.logmel:load",
+        pooling="mean",
+        source="computed: there are no weights",
+        runtimes=("numpy",),
+        sampling="windows of 5 s every 2.5 s, mean",
+        seen="nothing: it has no weights",
+    ),
+    EncoderSpec(
+        name="builtin:aisfx",
+        modality="audio",
+        dim=512,
+        revision="sha256:499ea75909c932a2f94c35fa722fa4fabc5bcb7e84917209cc5f7402627b7eb5",
+        licence="CC-BY-4.0",
+        loader="tasks.encoders.aisfx:load",
+        pooling="mean",
+        source="aisfx",
+        cnn_activations=True,
+        sampling="windows of 2.35 s every 1.16 s, mean",
+        seen="trained on nine libraries of sound effects",
+    ),
 )
 SPECS: dict[str, EncoderSpec] = {spec.name: spec for spec in _BUILTINS}
 """The builtin encoders by name: weights come from installed packages."""

@@ -17,6 +17,7 @@ from tests.tasks.encoders.parts import (
     TORCH_BF16,
     captions,
     loaded,
+    recordings,
     scenes,
 )
 
@@ -42,13 +43,24 @@ def differ(vectors: Array) -> bool:
     return len(np.unique(vectors, axis=0)) == len(vectors)
 
 
-@pytest.mark.parametrize("name", ["builtin:minilm", "builtin:efficientnet-lite0", "builtin:efficientnet-lite2"])
+PACKAGED = (
+    "builtin:minilm",
+    "builtin:efficientnet-lite0",
+    "builtin:efficientnet-lite2",
+    "builtin:logmel",
+    "builtin:aisfx",
+)
+
+
+@pytest.mark.parametrize("name", PACKAGED)
 def test_packaged_encoders(models_dir: Path, name: str) -> None:
     """An item alone, in a batch, in another order and among long ones: the same bits, on the runtime chosen here."""
     spec = resolve(name)
     encoder = load(spec, device="cpu", models_dir=models_dir)
     if spec.modality == "text":
         inputs: list[Any] = [*captions(28), "", "黑猫", "x" * 900]
+    elif spec.modality == "audio":
+        inputs = [encoder.transform(one) for one in recordings(6)]
     else:
         inputs = [encoder.transform(one) for one in scenes(6)]
     assert differ(assert_company_is_nothing(encoder, inputs))
