@@ -8,7 +8,6 @@ of its training data. Of the package only the network is imported.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.encoders.lasting import LastingEncoder
+from tasks.encoders.lasting import Inputs, LastingEncoder, in_batches
 from tasks.encoders.mel import mel_power
 from tasks.encoders.packages import check_hash, weight_files
 from tasks.encoders.protocol import Array, EncoderError, EncoderSpec, Runtime
-from tasks.encoders.runners import Runs, load_runner
+from tasks.encoders.runners import load_runner
 from tasks.encoders.shapes import rows_of_parts
-from tasks.encoders.vectors import filled
 from tasks.encoders.windows import Windows
 
 RATE, SIZE, HOP, BANDS, FRAMES = 44_100, 2_048, 1_024, 96, 100
@@ -36,8 +34,8 @@ def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path
     rows = rows_of_parts(spec, runtime)
     example = np.zeros((rows, FRAMES, BANDS), np.float32)
     runner = load_runner(partial(network, spec), runtime, models_dir / fingerprint, threads, example=example)
-    split = Windows(RATE, LENGTH, STEP, spectrogram, lead=SIZE // 2)
-    return LastingEncoder(spec, runtime, fingerprint, split, partial(batched, runner, rows))
+    split = Windows(RATE, LENGTH, STEP, _prepared, lead=SIZE // 2)
+    return LastingEncoder(spec, runtime, fingerprint, split, partial(in_batches, runner, rows))
 
 
 def spectrogram(samples: npt.NDArray[np.float32]) -> Array:
@@ -48,9 +46,8 @@ def spectrogram(samples: npt.NDArray[np.float32]) -> Array:
     return found
 
 
-def batched(runner: Runs, rows: int, inputs: Sequence[npt.NDArray[Any]]) -> Array:
-    """Model inputs → raw vectors `(n, dim)`, in batches of exactly `rows`."""
-    return np.concatenate(runner.run([(batch,) for batch in filled(inputs, rows)]))[: len(inputs)]
+def _prepared(samples: npt.NDArray[np.float32]) -> Inputs:
+    return (spectrogram(samples),)
 
 
 def network(spec: EncoderSpec) -> Any:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 from tasks.encoders.bert_graph import knows
 from tasks.encoders.protocol import EncoderError, EncoderSpec, Pooling
+from tasks.encoders.sampling import Clips
 
 _MOVING = {"main", "master", "head", "latest"}
 _CNNS = {"resnet", "regnet", "efficientnet", "mobilenet_v1", "mobilenet_v2", "bit"}  # pooled, non-negative activations
@@ -27,6 +28,19 @@ _FIRST = {
     "dinov3_vit",
     "vit",
 }
+# what lasts: the modality of each type that is known here, and what stands for a part of it
+_LASTING: dict[str, tuple[str, Pooling]] = {
+    "audio-spectrogram-transformer": ("audio", "pooler"),
+    "clap": ("audio", "pooler"),
+    "hubert": ("audio", "mean"),
+    "wav2vec2": ("audio", "mean"),
+    "wavlm": ("audio", "mean"),
+    "whisper": ("audio", "mean"),
+    "videomae": ("video", "mean"),
+    "xclip": ("video", "pooler"),
+}
+_OPTIONS = {"audio": ("window", "hop"), "video": ("clips", "fps")}
+_CLIPS, _FPS = 5, 7.5  # VideoMAE was trained on every fourth frame of 30 a second
 _SHIFTED = {"mpnet", "roberta", "xlm-roberta", "camembert"}  # number their positions after the padding id
 _LONGEST = 512
 _TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
@@ -35,14 +49,13 @@ _TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
 def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     """The spec of an AutoModel on the hub or in a folder.
 
-    After ``?`` may stand ``pooling=`` (texts: mean, cls; images: cls, mean, pooler, avg), ``modality=``, ``licence=``.
+    After ``?`` may stand ``pooling=`` (texts: mean, cls; images: cls, mean, pooler, avg), ``modality=``, ``licence=``;
+    of sounds ``window=`` and ``hop=`` in seconds; of videos ``clips=`` and ``fps=``.
     Raises `EncoderError` for a missing or moving revision, an unknown option, a folder that holds no such model.
     """
     kind, _, rest = name.partition(":")
     place, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := options.keys() - {"pooling", "modality", "licence"}:
-        raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", "use pooling=, modality=, licence=")
     if kind == "hf":
         source = _pinned(name, place)
         revision, config = source, read_object(name, hub_file(source, "config.json"))
@@ -57,12 +70,20 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     wanted = options.get("modality") or _modality(config)
     if modality is not None and "modality" not in options and wanted != modality:
         raise EncoderError(f"{name} encodes {wanted}, not {modality}", f"name an encoder for {modality}")
-    if config.get("is_encoder_decoder"):
+    known = _LASTING.get(str(config.get("model_type")), ("", "mean"))[0]
+    allowed = ("pooling", "modality", "licence", *_OPTIONS.get(known, ()))
+    if unknown := options.keys() - set(allowed):
+        mend = "use " + ", ".join(f"{one}=" for one in allowed)
+        raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", mend)
+    if config.get("is_encoder_decoder") and known != "audio":
         raise EncoderError(f"{name} wants a second input for its decoder", "use an encoder model")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise EncoderError(f"{name}: its kind of position embeddings is not known here", "use another model")
-    if wanted not in ("text", "image"):
-        raise EncoderError(f"{name}: modality {wanted!r} is not known here", "use modality=text or modality=image")
+    if known and wanted == known:
+        return _lasting_spec(name, source, revision, config, options)
+    if known or wanted not in ("text", "image"):
+        mend = f"use modality={known}" if known else "use modality=text or modality=image"
+        raise EncoderError(f"{name}: modality {wanted!r} is not known here", mend)
     return _spec(name, source, revision, config, wanted, options)
 
 
@@ -85,6 +106,63 @@ def _spec(
         seen="not known here: see its model card",
         max_tokens=_max_tokens(config) if modality == "text" else None,
     )
+
+
+def _lasting_spec(
+    name: str, source: str, revision: str, config: dict[str, Any], options: dict[str, str]
+) -> EncoderSpec:
+    modality, pooling = _LASTING[str(config["model_type"])]
+    if options.get("pooling", pooling) != pooling:
+        raise EncoderError(f"{name}: pooling {options['pooling']!r} does not fit {modality}", f"use {pooling}")
+    for key in _OPTIONS[modality]:
+        _number(name, key, options.get(key, "1"))
+    if modality == "video":
+        sampling = str(clips_of(name, config))
+    elif (config.get("audio_config") or {}).get("enable_fusion"):
+        raise EncoderError(f"{name} fuses windows of one sound at random", "use a checkpoint without fusion")
+    else:
+        sampling = f"windows of {options.get('window', 'its own length')} every {options.get('hop', 'half of it')}"
+    return EncoderSpec(
+        name=name,
+        modality=modality,
+        dim=_dim(
+            name, {"dim": config["projection_dim"]} if pooling == "pooler" and "projection_dim" in config else config
+        ),
+        revision=revision,
+        licence=options.get("licence", "see its model card"),
+        loader=f"tasks.encoders.automodel_{modality}:load",
+        pooling=pooling,
+        source=source,
+        seen="not known here: see its model card",
+        runtimes=("torch",),
+        sampling=f"{sampling}, mean",
+    )
+
+
+def options_of(name: str) -> dict[str, str]:
+    """What stands after the ``?`` of a name."""
+    return dict(parse_qsl(name.partition("?")[2], keep_blank_values=True))
+
+
+def clips_of(name: str, config: dict[str, Any]) -> Clips:
+    """Which frames of a video a model reads: X-CLIP a few of the whole, VideoMAE those of short clips, unless told."""
+    options = options_of(name)
+    frames = config.get("num_frames") or (config.get("vision_config") or {}).get("num_frames")
+    if not isinstance(frames, int):
+        raise EncoderError(f"{name}: its config.json does not say how many frames it reads", "add num_frames there")
+    whole = config.get("model_type") == "xclip" and "fps" not in options
+    count = _number(name, "clips", options.get("clips", "1" if whole else str(_CLIPS)))
+    return Clips(int(count), frames, None if whole else _number(name, "fps", options.get("fps", str(_FPS))))
+
+
+def _number(name: str, key: str, value: str) -> float:
+    try:
+        number = int(value) if key == "clips" else float(value)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 10_000:
+        raise EncoderError(f"{name}: {key}={value} is not understood", f"give {key} a number above 0")
+    return number
 
 
 def _pinned(name: str, place: str) -> str:
@@ -145,6 +223,8 @@ def _digest(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - size a
 
 
 def _modality(config: dict[str, Any]) -> str:
+    if known := _LASTING.get(str(config.get("model_type"))):
+        return known[0]
     if "vision_config" in config or "text_config" in config or "audio_config" in config:
         return "several"
     if "num_channels" in config or "image_size" in config:

@@ -16,11 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.encoders.protocol import Array, Encoded, EncoderSpec, Parts, Runtime
+from tasks.encoders.runners import Runs
 from tasks.encoders.vectors import unit
 from tasks.media.registry import MediaError
 
-Part = tuple[float, npt.NDArray[Any]]
-"""Where it starts in seconds, and the model's input."""
+Inputs = tuple[npt.NDArray[Any], ...]
+"""The model's inputs for one part."""
+Part = tuple[float, Inputs]
+"""Where it starts in seconds, and what the model takes."""
 Pool = Literal["mean", "max"]
 
 _AHEAD = 4 << 20  # bytes of an item's model inputs that wait for the encoder
@@ -35,7 +38,7 @@ class PartStream:
         rest, self._ready, size = make(), [], 0
         for part in rest:
             self._ready.append(part)
-            size += part[1].nbytes
+            size += _bytes(part)
             if size >= _AHEAD:
                 break
         self._whole = size < _AHEAD
@@ -51,7 +54,7 @@ class PartStream:
 
 @dataclass(frozen=True)
 class LastingEncoder:
-    """Implements `PartEncoder`. `split` gives the parts of a decoded medium; `raw` maps model inputs to `(n, dim)`.
+    """Implements `PartEncoder`. `split` gives the parts of a decoded medium; `raw` maps n model inputs to `(n, dim)`.
 
     The vectors of an item's parts are averaged, or their largest values taken, before the length is made 1.
     """
@@ -60,7 +63,7 @@ class LastingEncoder:
     runtime: Runtime
     fingerprint: str
     split: Callable[[Any], Iterator[Part]]
-    raw: Callable[[Sequence[npt.NDArray[Any]]], Array]
+    raw: Callable[[Sequence[Inputs]], Array]
     pool: Pool = "mean"
 
     def transform(self, content: Any) -> PartStream:
@@ -102,7 +105,7 @@ class LastingEncoder:
             try:
                 for part in parts:
                     held.append((place, part))
-                    size += part[1].nbytes
+                    size += _bytes(part)
                     if size >= _AT_ONCE:
                         yield from self._encoded(held)
                         held, size = [], 0
@@ -115,6 +118,20 @@ class LastingEncoder:
         vectors = self.raw([part for _, (_, part) in held])
         for (place, (start, _)), vector in zip(held, vectors, strict=True):
             yield place, start, vector
+
+
+def in_batches(runner: Runs, rows: int, inputs: Sequence[Inputs]) -> Array:
+    """Model inputs → raw vectors `(n, dim)`, in batches of exactly `rows`; the last is filled up with copies."""
+    batches: list[Inputs] = []
+    for start in range(0, len(inputs), rows):
+        part = list(inputs[start : start + rows])
+        part += [part[-1]] * (rows - len(part))
+        batches.append(tuple(np.stack(column) for column in zip(*part, strict=True)))
+    return np.concatenate(runner.run(batches))[: len(inputs)]
+
+
+def _bytes(part: Part) -> int:
+    return sum(one.nbytes for one in part[1])
 
 
 class _Pooled:

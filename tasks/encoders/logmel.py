@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.encoders.lasting import LastingEncoder
+from tasks.encoders.lasting import Inputs, LastingEncoder
 from tasks.encoders.mel import mel_power
 from tasks.encoders.protocol import Array, EncoderSpec, Runtime
 from tasks.encoders.windows import Windows
@@ -26,7 +25,7 @@ def load(
     threads: int,  # noqa: ARG001
 ) -> LastingEncoder:
     """The encoder; there is nothing to load."""
-    return LastingEncoder(spec, runtime, fingerprint, Windows(_RATE, _WINDOW, _STEP, statistics), _stacked)
+    return LastingEncoder(spec, runtime, fingerprint, Windows(_RATE, _WINDOW, _STEP, _prepared), _stacked)
 
 
 def statistics(samples: npt.NDArray[np.float32]) -> Array:
@@ -42,5 +41,9 @@ def statistics(samples: npt.NDArray[np.float32]) -> Array:
     return np.concatenate([mean - level, bels.std(axis=0), change, [level]]).astype(np.float32)
 
 
-def _stacked(inputs: Sequence[npt.NDArray[Any]]) -> Array:
-    return np.stack(inputs)
+def _prepared(samples: npt.NDArray[np.float32]) -> Inputs:
+    return (statistics(samples),)
+
+
+def _stacked(inputs: Sequence[Inputs]) -> Array:
+    return np.stack([one for (one,) in inputs])

@@ -108,8 +108,9 @@ def resolve(name: str, modality: str | None = None) -> EncoderSpec:
 
     - ``builtin:minilm``: weights from an installed package;
     - ``torchvision:ResNet50_Weights.IMAGENET1K_V2``: the penultimate layer (``DEFAULT`` moves, so it is refused);
-    - ``hf:org/name@revision[?pooling=cls|mean|pooler][&modality=text|image]``: an AutoModel of the hub;
-    - ``local:folder[?…]``: an AutoModel folder on disk, with safetensors.
+    - ``hf:org/name@revision[?pooling=cls|mean|pooler][&modality=…]``: an AutoModel of the hub;
+    - ``local:folder[?…]``: an AutoModel folder on disk, with safetensors;
+    - ``frames:<image encoder>[?n=8|every=<seconds>|scenes=8][&pool=mean|max]``: frames of a video through any of these.
 
     Raises `EncoderError` naming what is wrong and what to write instead.
 
@@ -125,12 +126,16 @@ def resolve(name: str, modality: str | None = None) -> EncoderSpec:
         from tasks.encoders.torchvision_names import torchvision_spec
 
         spec = torchvision_spec(name)
+    elif kind == "frames" and rest:
+        from tasks.encoders.frames_names import frames_name, frames_spec
+
+        spec = frames_spec(name, resolve(frames_name(name)[0], "image"))
     elif kind in ("hf", "local") and rest:
         from tasks.encoders.automodel_names import automodel_spec
 
         spec = automodel_spec(name, modality)
     else:
-        known = "builtin:NAME, torchvision:WEIGHTS, hf:org/name@revision, local:FOLDER"
+        known = "builtin:NAME, torchvision:WEIGHTS, hf:org/name@revision, local:FOLDER, frames:IMAGE_ENCODER"
         raise EncoderError(f"encoder {name!r} is not understood", f"write one of {known}")
     if modality is not None and spec.modality != modality:
         raise EncoderError(f"{name} encodes {spec.modality}, not {modality}", f"name an encoder for {modality}")
@@ -163,7 +168,7 @@ def load(
     with _lock:
         found = _loaded.get(key)
         if found is None:
-            found = _loader(spec)(spec, runtime, marks, folder, count)
+            found = loader_of(spec)(spec, runtime, marks, folder, count)
             _loaded[key] = found
             while len(_loaded) > _KEPT:
                 _loaded.popitem(last=False)
@@ -187,8 +192,9 @@ def check_installed(spec: EncoderSpec, device: str = "auto") -> None:
     """Raise `EncoderError` when a builtin encoder's weights, or a runtime for it, are not installed."""
     from tasks.encoders.packages import weight_files
 
-    if spec.name in SPECS:
-        weight_files(spec)
+    source = spec.inner or spec
+    if source.name in SPECS:
+        weight_files(source)
     choose(spec, device)
 
 
@@ -200,7 +206,8 @@ def _missing(spec: EncoderSpec) -> str | None:
     return None
 
 
-def _loader(spec: EncoderSpec) -> Callable[[EncoderSpec, Runtime, str, Path, int], Encoder]:
+def loader_of(spec: EncoderSpec) -> Callable[[EncoderSpec, Runtime, str, Path, int], Encoder]:
+    """The function that loads an encoder; its module is imported now."""
     module, _, function = spec.loader.partition(":")
     return cast(
         "Callable[[EncoderSpec, Runtime, str, Path, int], Encoder]", getattr(importlib.import_module(module), function)

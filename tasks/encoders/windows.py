@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.encoders.lasting import Part
+from tasks.encoders.lasting import Inputs, Part
 
 Samples = npt.NDArray[np.float32]
 
@@ -19,18 +19,18 @@ Samples = npt.NDArray[np.float32]
 class Windows:
     """Splits a sound into windows of `length` samples every `hop`, at `rate` samples a second.
 
-    `prepare` turns a window, `(length,)` float32 or less where the whole sound is shorter, into a model input. `lead`
+    `prepare` turns a window, `(length,)` float32 or less where the whole sound is shorter, into model inputs. `lead`
     zeros stand before the sound.
     """
 
     rate: int
     length: int
     hop: int
-    prepare: Callable[[Samples], npt.NDArray[Any]]
+    prepare: Callable[[Samples], Inputs]
     lead: int = 0
 
     def __call__(self, sound: Any) -> Iterator[Part]:
-        """(start in seconds, model input) of each window of a decoded sound."""
+        """(start in seconds, model inputs) of each window of a decoded sound."""
         blocks = chain([np.zeros(self.lead, np.float32)], sound.blocks(self.rate))
         for start, samples in windows(blocks, self.length, self.hop):
             yield max(start - self.lead, 0) / self.rate, self.prepare(samples)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tasks.encoders.fingerprint import fingerprint
 from tasks.encoders.protocol import Encoder, EncoderSpec, Runtime
-from tasks.encoders.registry import _loader
+from tasks.encoders.registry import loader_of
 from tasks.media.audio import Sound, decode
 from tasks.media.registry import Limits
 from tests.sounds import tone, written
@@ -30,7 +30,7 @@ ODD_SIZES = ((37, 53), (53, 37), (100, 101), (61, 61), (33, 200), (255, 256), (4
 
 def loaded(spec: EncoderSpec, runtime: Runtime, models_dir: Path, threads: int = 2) -> Encoder:
     """The encoder on a runtime of the test's choice, whatever this machine would choose."""
-    return _loader(spec)(spec, runtime, fingerprint(spec, runtime), models_dir, threads)
+    return loader_of(spec)(spec, runtime, fingerprint(spec, runtime), models_dir, threads)
 
 
 def folder_of(name: str) -> Path:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -167,15 +167,15 @@ def test_aisfx_reads_the_spectrogram_of_its_package(bells: Samples) -> None:
 
     spec = resolve("builtin:aisfx")
     expected = blocking(whole_spectrogram(bells, 250), 100, 50, True)
-    split = aisfx.Windows(44_100, LENGTH, STEP, spectrogram, lead=1_024)
+    split = aisfx.Windows(44_100, LENGTH, STEP, lambda one: (spectrogram(one),), lead=1_024)
     parts = list(split(sound(bells)))
     assert [start for start, _ in parts] == pytest.approx([0.0, *((STEP * n - 1_024) / 44_100 for n in (1, 2, 3))])
-    assert np.abs(np.stack([one for _, one in parts]) - expected).max() < 1e-4
+    assert np.abs(np.stack([one for _, (one,) in parts]) - expected).max() < 1e-4
     assert spec.sampling == f"windows of {LENGTH / 44_100:.2f} s every {STEP / 44_100:.2f} s, mean"
     short = list(split(sound(bells[:30_000])))
     padded = whole_spectrogram(bells[:30_000], 100)  # the package fills up with zeros, which is silence
-    assert [one.shape for _, one in short] == [(FRAMES, 96)]
-    assert np.abs(short[0][1] - padded).max() < 1e-4
+    assert [one.shape for _, (one,) in short] == [(FRAMES, 96)]
+    assert np.abs(short[0][1][0] - padded).max() < 1e-4
 
 
 def test_aisfx_is_the_network_of_its_package(models_dir: Path, bells: Samples) -> None:
@@ -272,9 +272,12 @@ def test_poolings(models_dir: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(5, spec.dim)).astype(np.float32)
 
     def split(_: Any) -> Iterator[lasting.Part]:
-        yield from ((float(number), row) for number, row in enumerate(rows))
+        yield from ((float(number), (row,)) for number, row in enumerate(rows))
+
+    def stacked(inputs: Sequence[lasting.Inputs]) -> npt.NDArray[np.float32]:
+        return np.stack([one for (one,) in inputs])
 
     for pool, raw in (("mean", rows.mean(axis=0)), ("max", rows.max(axis=0))):
-        encoder = LastingEncoder(spec, NUMPY, "", split, np.stack, pool)  # type: ignore[arg-type]
+        encoder = LastingEncoder(spec, NUMPY, "", split, stacked, pool)  # type: ignore[arg-type]
         found = encoder.encode([encoder.transform(None)]).vectors[0]
         assert found == pytest.approx(raw / np.linalg.norm(raw), abs=1e-6)
