@@ -125,9 +125,7 @@ def _lasting_spec(
     return EncoderSpec(
         name=name,
         modality=modality,
-        dim=_dim(
-            name, {"dim": config["projection_dim"]} if pooling == "pooler" and "projection_dim" in config else config
-        ),
+        dim=_dim(name, {"dim": config.get("projection_dim")} if "text_config" in config else config),
         revision=revision,
         licence=options.get("licence", "see its model card"),
         loader=f"tasks.encoders.automodel_{modality}:load",

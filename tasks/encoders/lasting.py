@@ -34,19 +34,22 @@ class PartStream:
     """The parts of one item: the first are ready, the others are made when asked for. It can be read repeatedly."""
 
     def __init__(self, make: Callable[[], Iterator[Part]]) -> None:
-        self._make = make
-        rest, self._ready, size = make(), [], 0
-        for part in rest:
+        self._make: Callable[[], Iterator[Part]] | None = make
+        self._ready: list[Part] = []
+        rest: Iterator[Part] | None = make()
+        size = 0
+        for part in rest or ():
             self._ready.append(part)
             size += _bytes(part)
             if size >= _AHEAD:
                 break
-        self._whole = size < _AHEAD
+        else:  # all are ready: the medium itself may go
+            self._make, rest = None, None
         self._rest: Iterator[Part] | None = rest
 
     def __iter__(self) -> Iterator[Part]:
         """All parts, in order of time."""
-        if self._whole:
+        if self._make is None:
             return iter(self._ready)
         rest, self._rest = self._rest, None
         return chain(self._ready, islice(self._make(), len(self._ready), None) if rest is None else rest)

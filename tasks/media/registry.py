@@ -20,7 +20,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one medium: a file beyond them is refused before it is decoded, a text is cut."""
+    """Bounds on one medium: a file beyond them is refused, by its header where that tells, and a text is cut."""
 
     max_pixels: int = 89_000_000
     max_bytes: int = 256_000_000
