@@ -118,7 +118,7 @@ def test_failures_in_transform_count_too() -> None:
 
 
 def test_failures_in_encode_count_too() -> None:
-    """What breaks only while it is encoded costs its own handle, beside what could not be read; the rest keep theirs."""
+    """What breaks only while it is encoded costs its own handle, beside what could not be read; the rest stay."""
 
     def read(number: int) -> Input:
         if number == 4:
