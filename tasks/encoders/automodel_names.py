@@ -56,6 +56,7 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     kind, _, rest = name.partition(":")
     place, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
+    _check_options(name, options, *_OPTIONS)  # before anything is fetched
     if kind == "hf":
         source = _pinned(name, place)
         revision, config = source, read_object(name, hub_file(source, "config.json"))
@@ -71,10 +72,7 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     if modality is not None and "modality" not in options and wanted != modality:
         raise EncoderError(f"{name} encodes {wanted}, not {modality}", f"name an encoder for {modality}")
     known = _LASTING.get(str(config.get("model_type")), ("", "mean"))[0]
-    allowed = ("pooling", "modality", "licence", *_OPTIONS.get(known, ()))
-    if unknown := options.keys() - set(allowed):
-        mend = "use " + ", ".join(f"{one}=" for one in allowed)
-        raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", mend)
+    _check_options(name, options, known)
     if config.get("is_encoder_decoder") and known != "audio":
         raise EncoderError(f"{name} wants a second input for its decoder", "use an encoder model")
     if config.get("position_embedding_type", "absolute") != "absolute":
@@ -106,6 +104,15 @@ def _spec(
         seen="not known here: see its model card",
         max_tokens=_max_tokens(config) if modality == "text" else None,
     )
+
+
+def _check_options(name: str, options: dict[str, str], *modalities: str) -> None:
+    """Raise `EncoderError` for an option that no encoder of these modalities takes."""
+    allowed = ["pooling", "modality", "licence"]
+    allowed += [option for modality in modalities for option in _OPTIONS.get(modality, ())]
+    if unknown := options.keys() - set(allowed):
+        mend = "use " + ", ".join(f"{option}=" for option in allowed)
+        raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", mend)
 
 
 def _lasting_spec(

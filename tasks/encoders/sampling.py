@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from tasks.media.video import Clip
+if TYPE_CHECKING:  # names are resolved without a decoder
+    from tasks.media.video import Clip
 
 Times = list[list[float]]
 """For each part, in order, the times in seconds of its frames; ascending throughout."""
