@@ -36,8 +36,12 @@ def filmed(
     times: Sequence[int] | None = None,
     group: int = 12,
     options: dict[str, str] | None = None,
+    stretch: Fraction | None = None,
 ) -> bytes:
-    """A video of `frames`, 25 a second or at `times` in milliseconds, a key frame every `group`."""
+    """A video of `frames`, 25 a second or at `times` in milliseconds, a key frame every `group`.
+
+    `stretch` is how many times as wide as high its pixels are shown.
+    """
     import av
 
     with TemporaryDirectory() as folder:  # some kinds are written twice
@@ -48,6 +52,8 @@ def filmed(
             stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
             context = stream.codec_context
             context.gop_size = group
+            if stretch is not None:
+                context.sample_aspect_ratio = stretch
             context.thread_count = 1  # with more, the file's bits would change from call to call
             context.time_base = Fraction(1, 1_000) if times else Fraction(1, FPS)
             for number, pixels in enumerate(frames):

@@ -29,6 +29,14 @@ def written(samples: Samples, kind: str = "WAV", *, rate: int = RATE, subtype: s
     return out.getvalue()
 
 
+def spoiled(data: bytes, places: list[tuple[int, int]]) -> bytes:
+    """A file with some bytes written over: (place, byte)."""
+    out = bytearray(data)
+    for place, byte in places:
+        out[place % len(out)] = byte
+    return bytes(out)
+
+
 def muxed(samples: Samples, kind: str, codec: str, *, rate: int = RATE) -> bytes:
     """A mono file by FFmpeg: ipod (M4A), adts, webm, mp4 …"""
     import av

@@ -1,12 +1,13 @@
 """Encoders of what lasts, sounds and videos: parts in order of time, each encoded, pooled to one vector an item.
 
-Memory is bounded whatever an item lasts: a few parts are made ahead by the reading threads, the others one after
-another while the encoder runs.
+Memory is bounded whatever an item lasts: a few parts are made ahead by the reading threads, the others while others are
+encoded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -27,7 +28,7 @@ Part = tuple[float, Inputs]
 Pool = Literal["mean", "max"]
 
 _AHEAD = 4 << 20  # bytes of an item's model inputs that wait for the encoder
-_AT_ONCE = 32 << 20  # bytes of model inputs that are encoded together, of as many items as it takes
+_AT_ONCE = 16 << 20  # bytes of model inputs that are encoded together, of as many items as it takes
 
 
 class PartStream:
@@ -101,26 +102,36 @@ class LastingEncoder:
     def _vectors(
         self, inputs: Sequence[PartStream], failures: dict[int, MediaError]
     ) -> Iterator[tuple[int, float, Array]]:
-        """(item, start, raw vector) of all parts, in order; an item that breaks goes to `failures`."""
-        held: list[tuple[int, Part]] = []
-        size = 0
-        for place, parts in enumerate(inputs):
-            try:
-                for part in parts:
-                    held.append((place, part))
-                    size += _bytes(part)
-                    if size >= _AT_ONCE:
-                        yield from self._encoded(held)
-                        held, size = [], 0
-            except MediaError as error:
-                failures[place] = error
-        if held:
-            yield from self._encoded(held)
+        """(item, start, raw vector) of all parts, in order; while some are encoded, a thread makes the next ones."""
+        chunks = _chunks(inputs, failures)
+        with ThreadPoolExecutor(1, thread_name_prefix="parts") as pool:
+            made = pool.submit(next, chunks, None)
+            while (held := made.result()) is not None:
+                made = pool.submit(next, chunks, None)
+                vectors = self.raw([part for _, (_, part) in held])
+                for (place, (start, _)), vector in zip(held, vectors, strict=True):
+                    yield place, start, vector
 
-    def _encoded(self, held: Sequence[tuple[int, Part]]) -> Iterator[tuple[int, float, Array]]:
-        vectors = self.raw([part for _, (_, part) in held])
-        for (place, (start, _)), vector in zip(held, vectors, strict=True):
-            yield place, start, vector
+
+def _chunks(inputs: Sequence[PartStream], failures: dict[int, MediaError]) -> Iterator[list[tuple[int, Part]]]:
+    """The parts of all items with their items' places, in order, so many as are encoded together.
+
+    An item that breaks goes to `failures`.
+    """
+    held: list[tuple[int, Part]] = []
+    size = 0
+    for place, parts in enumerate(inputs):
+        try:
+            for part in parts:
+                held.append((place, part))
+                size += _bytes(part)
+                if size >= _AT_ONCE:
+                    yield held
+                    held, size = [], 0
+        except MediaError as error:
+            failures[place] = error
+    if held:
+        yield held
 
 
 def in_batches(runner: Runs, rows: int, inputs: Sequence[Inputs]) -> Array:

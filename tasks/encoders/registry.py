@@ -79,7 +79,6 @@ _BUILTINS = (
         source="computed: there are no weights",
         runtimes=("numpy",),
         sampling="windows of 5 s every 2.5 s, mean",
-        seen="nothing: it has no weights",
     ),
     EncoderSpec(
         name="builtin:aisfx",

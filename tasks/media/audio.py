@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tasks.media.container import cause_of, declared_seconds, opened, stream_of
+from tasks.media.container import ERRORS, cause_of, declared_seconds, opened, stream_of
 from tasks.media.registry import Limits, MediaError
 
 Samples = npt.NDArray[np.float32]
@@ -101,12 +101,22 @@ def _cut_short(data: bytes) -> bool:
     return False
 
 
+class _File(io.BytesIO):
+    """Bytes to be read by libsndfile, which asks broken files for places before their start."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:  # an exception here would only be printed
+            return self.tell()
+
+
 def _by_soundfile(data: bytes, limits: Limits) -> Sound | None:
     """None where libsndfile does not know the format."""
     import soundfile
 
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_File(data)) as file:
             seconds = file.frames / file.samplerate
             return Sound(data, file.samplerate, file.channels, seconds, limits, _soundfile_blocks)
     except (soundfile.LibsndfileError, TypeError):  # a headerless kind asks for its format
@@ -116,7 +126,7 @@ def _by_soundfile(data: bytes, limits: Limits) -> Sound | None:
 def _soundfile_blocks(data: bytes) -> Iterator[Samples]:
     import soundfile
 
-    with soundfile.SoundFile(io.BytesIO(data)) as file:
+    with soundfile.SoundFile(_File(data)) as file:
         try:
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 yield block.mean(axis=1)
@@ -142,7 +152,7 @@ def _container_blocks(data: bytes) -> Iterator[Samples]:
             for frame in container.decode(stream_of(container, "audio")):
                 for part in planes.resample(frame):
                     yield part.to_ndarray().mean(axis=0)
-        except (av.error.FFmpegError, ValueError) as error:
+        except ERRORS as error:
             raise _broken(error) from None
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import av
+from av.stream import Disposition
+
 from tasks.media.registry import MediaError
 
 # a list of songs or addresses is no medium, and a reader that follows it would leave the file
@@ -16,16 +19,18 @@ _BEGINNINGS = (b"RIFF", b"OggS", b"fLaC", b"\x1a\x45\xdf\xa3")
 _SAYS_ITS_LENGTH = {"mov", "matroska", "avi"}  # other formats guess it from their rate of bits
 
 
+ERRORS = (av.error.FFmpegError, OSError, ValueError)
+"""What FFmpeg raises for a file that it cannot read."""
+
+
 def opened(data: bytes, kind: str) -> Any:
     """The file as an `av` container, to be used in a `with`; `kind`, audio or video, is what it should hold.
 
     Raises `MediaError`: not_<kind>, <kind>_truncated where a file ends before its index, <kind>_no_stream.
     """
-    import av
-
     try:
         container = av.open(io.BytesIO(data), options={"format_whitelist": _FORMATS, "protocol_whitelist": "none"})
-    except (av.error.FFmpegError, ValueError):
+    except ERRORS:
         if data[4:8] == b"ftyp" or data.startswith(_BEGINNINGS):
             raise _cut(kind) from None
         raise MediaError(f"not_{kind}", f"starts with {data[:12]!r}, which no known {kind} does") from None
@@ -47,8 +52,6 @@ def _cut(kind: str) -> MediaError:
 
 def stream_of(container: Any, kind: str) -> Any:
     """The first stream of a kind that can be decoded; None where there is none. The cover of an album is no video."""
-    from av.stream import Disposition
-
     return next(
         (
             one

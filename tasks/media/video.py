@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.media import image
-from tasks.media.container import cause_of, declared_seconds, opened, stream_of
+from tasks.media.container import ERRORS, cause_of, declared_seconds, opened, stream_of
 from tasks.media.registry import Limits, MediaError
 
 Pixels = npt.NDArray[np.uint8]
@@ -24,8 +24,8 @@ _SMALL = (64, 36)
 class Clip:
     """A video. Frames are decoded anew whenever they are asked for, so that only its file is held.
 
-    `width` and `height` are of the picture as it is shown; `seconds` is how long its frames last, `frame_count` how
-    many there are. Times are seconds from the first frame on.
+    `width` and `height` are of the picture as it is shown, its pixels made square by `stretch`; `seconds` is how long
+    its frames last, `frame_count` how many there are. Times are seconds from the first frame on.
     """
 
     data: bytes = field(repr=False)
@@ -33,6 +33,7 @@ class Clip:
     height: int
     seconds: float
     index: Index = field(repr=False)
+    stretch: float = 1.0
 
     @property
     def frame_count(self) -> int:
@@ -48,7 +49,7 @@ class Clip:
         wanted = self.index.shown_at(times)
         place = 0
         for number, frame in _decoded(self.data, self.index, sorted(set(wanted))):
-            pixels = _upright(frame)
+            pixels = _upright(frame, self.stretch)
             while place < len(wanted) and wanted[place] == number:
                 yield pixels
                 place += 1
@@ -113,6 +114,7 @@ def decode(data: bytes, limits: Limits) -> Clip:
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > limits.max_pixels:
             raise MediaError("video_too_large", f"{width} × {height} pixels are more than {limits.max_pixels:,}")
+        stretch = float(stream.sample_aspect_ratio or 1)
         declared = declared_seconds(container, "video")
         index, seconds = _scan(container, stream)
     if seconds > limits.max_seconds:
@@ -120,8 +122,8 @@ def decode(data: bytes, limits: Limits) -> Clip:
     if declared is not None and declared - seconds > 0.5 + 0.01 * declared:
         raise MediaError("video_truncated", f"the file declares {declared:.1f} s and ends after {seconds:.1f} s")
     _, first = next(_decoded(data, index, [0]))
-    height, width = _upright(first).shape[:2]
-    return Clip(data, width, height, seconds, index)
+    height, width = _upright(first, stretch).shape[:2]
+    return Clip(data, width, height, seconds, index, stretch)
 
 
 def _is_picture(data: bytes, limits: Limits) -> bool:
@@ -146,8 +148,6 @@ def _packets(container: Any, stream: Any) -> Iterator[tuple[int, Any]]:
 
 def _scan(container: Any, stream: Any) -> tuple[Index, float]:
     """The frames of a stream and how many seconds they last, from its packets: nothing is decoded."""
-    import av
-
     ticks: list[int] = []
     keys: list[int] = []
     end = 0
@@ -158,7 +158,7 @@ def _scan(container: Any, stream: Any) -> tuple[Index, float]:
             if not packet.is_discard:  # else before the place where the file says that it begins
                 ticks.append(tick)
                 end = max(end, tick + (packet.duration or 0))
-    except av.error.FFmpegError as error:
+    except ERRORS as error:
         raise MediaError("video_truncated", f"the file breaks off before its end ({cause_of(error)})") from None
     if not ticks:
         raise MediaError("video_empty", "the file holds no frame")
@@ -173,8 +173,6 @@ def _decoded(data: bytes, index: Index, wanted: Sequence[int]) -> Iterator[tuple
 
     In the place of a frame that does not come out stands the one before it.
     """
-    import av
-
     queue = deque(wanted)
     last: Any = None
     try:
@@ -184,7 +182,7 @@ def _decoded(data: bytes, index: Index, wanted: Sequence[int]) -> Iterator[tuple
                     want = queue.popleft()
                     yield want, frame if number == want or last is None else last
                 last = frame
-    except av.error.FFmpegError as error:
+    except ERRORS as error:
         raise MediaError("video_unreadable", f"a frame cannot be decoded ({cause_of(error)})") from None
     if queue and last is None:
         raise MediaError("video_unreadable", "no frame can be decoded")
@@ -222,7 +220,9 @@ def _runs(container: Any, index: Index, queue: deque[int]) -> Iterator[tuple[int
     yield from numbered(stream.decode(None))
 
 
-def _upright(frame: Any) -> Pixels:
-    """RGB as it is shown: turned as the file says."""
+def _upright(frame: Any, stretch: float) -> Pixels:
+    """RGB as it is shown: pixels as wide as high, turned as the file says."""
+    if 0.1 < stretch < 10 and stretch != 1:
+        frame = frame.reformat(width=max(round(frame.width * stretch), 1), format="rgb24")
     pixels: Pixels = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))

@@ -108,13 +108,14 @@ LENGTHS = {"ast": (10_480, 5_240), "whisper": (16_000, 8_000), "clap": (16_000, 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_families_are_transformers(tmp_path: Path, family: str) -> None:
     """Each family's parts are what transformers gives for the windows, states of padding left out; an item is their
-    mean. In bf16 nearly so.
+    mean. In bf16 nearly so, with and without a mask.
     """
     model, extractor, name = save(family, tmp_path / "model")
     spec = resolve(name, "audio")
     assert (spec.modality, spec.dim) == ("audio", 24 if family == "clap" else 32)
     length, hop = LENGTHS.get(family, (8_000, 6_400))
-    for runtime, least in ((TORCH, 0.99999), (TORCH_BF16, 0.99)):
+    also = [(TORCH_BF16, 0.99)] if family in ("wav2vec2 masked", "clap") else []
+    for runtime, least in ((TORCH, 0.99999), *also):
         encoder = loaded(spec, runtime, tmp_path)
         assert isinstance(encoder, PartEncoder)
         inputs = [encoder.transform(one) for one in sounds()]
@@ -134,7 +135,7 @@ def test_company_is_nothing(tmp_path: Path, family: str) -> None:
     _, _, name = save(family, tmp_path / "model")
     for runtime in (TORCH, TORCH_BF16):
         encoder = loaded(resolve(name), runtime, tmp_path)
-        assert differ(assert_company_is_nothing(encoder, [encoder.transform(one) for one in sounds()]))
+        assert differ(assert_company_is_nothing(encoder, [encoder.transform(one) for one in sounds()], alone=2))
 
 
 def test_windows_are_options(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.media.audio import decode, inspect
 from tasks.media.registry import Limits, MediaError
-from tests.sounds import RATE, Samples, muxed, tone, written
+from tests.sounds import RATE, Samples, muxed, spoiled, tone, written
 
 LIMITS = Limits()
 
@@ -150,6 +152,19 @@ def test_odd_files_have_their_own_outcome(name: str) -> None:
     """Each broken file is refused under the reason that fits; each odd one that holds a sound is decoded."""
     make, expected = ODD[name]
     assert outcome(make()) == expected
+
+
+SPOILT = {kind: FILES[kind](tone(0.3, 440, 48_000)) for kind in ("wav", "flac", "vorbis", "opus", "m4a", "webm")}
+
+
+@given(st.sampled_from(sorted(SPOILT)), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=20))
+def test_a_spoilt_file_costs_itself(kind: str, places: list[tuple[int, int]]) -> None:
+    """Whatever bytes stand in a header, the file is decoded or refused with a reason: no other error comes out."""
+    try:
+        for _ in decode(spoiled(SPOILT[kind], places), LIMITS).blocks(16_000):
+            pass
+    except MediaError as error:
+        assert error.code.startswith(("audio_", "not_audio"))  # noqa: PT017 - either outcome is allowed
 
 
 def test_too_long() -> None:

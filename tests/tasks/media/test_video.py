@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tasks.media import audio, video
 from tasks.media.registry import Limits, MediaError
 from tasks.media.video import Clip, decode
 from tests.clips import FPS, Pixels, film, filmed, grey, half, moving, number_of, turned
-from tests.sounds import muxed, tone, written
+from tests.sounds import muxed, spoiled, tone, written
 from tests.tasks.media.test_image import saved
 
 LIMITS = Limits()
@@ -92,6 +95,18 @@ def test_rotation_flags_are_obeyed(quarters: int) -> None:
     assert [one.mean() > 200 for one in corners] == [place == quarters for place in range(4)]
 
 
+@pytest.mark.parametrize("kind", ["mp4", "mkv", "mpg"])
+def test_pixels_are_made_square(kind: str) -> None:
+    """A video whose pixels are a third wider than high, as on a disc, is given a third wider."""
+    film_of_corners = filmed([corner(0)] * 3, *KINDS[kind], stretch=Fraction(4, 3))
+    clip = decode(film_of_corners, LIMITS)
+    (pixels,) = clip.frames([0.0])
+    assert pixels.shape == (48, 85, 3)
+    assert (clip.height, clip.width) == (48, 85)
+    bright = pixels[4, :, 0] > 128
+    assert bright.sum() == pytest.approx(16 * 4 / 3, abs=2)
+
+
 def test_scenes_begin_at_cuts() -> None:
     """A new scene begins where the picture changes at once, not where it changes slowly."""
     frames = [grey(n // 10) for n in range(20)] + [np.full((48, 64, 3), 230, np.uint8)] * 15 + [grey(0)] * 5
@@ -147,6 +162,19 @@ def test_odd_files_have_their_own_outcome(name: str) -> None:
     """Each broken file is refused under the reason that fits; each odd one that holds a video is decoded."""
     make, expected = ODD[name]
     assert outcome(make()) == expected
+
+
+SPOILT = {kind: film(6, *KINDS[kind]) for kind in ("mp4", "webm", "mkv", "avi")}
+
+
+@given(st.sampled_from(sorted(SPOILT)), st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 255)), max_size=20))
+def test_a_spoilt_file_costs_itself(kind: str, places: list[tuple[int, int]]) -> None:
+    """Whatever bytes stand in a file, it is decoded or refused with a reason: no other error comes out."""
+    try:
+        clip = decode(spoiled(SPOILT[kind], places), LIMITS)
+        assert len(list(clip.frames([0.0, clip.seconds / 2, clip.seconds]))) == 3
+    except MediaError as error:
+        assert error.code.startswith(("video_", "not_video"))  # noqa: PT017 - either outcome is allowed
 
 
 def test_bounds() -> None:
