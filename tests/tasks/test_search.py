@@ -66,7 +66,7 @@ def test_vectors_rank_by_corrected_cosine(workspace: Workspace) -> None:
 
 
 def test_a_file_that_breaks_while_it_is_encoded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query that cannot be read to its end, as a long recording may be, is the user's error and no search for zeros."""
+    """A query that breaks while it is read, as a long recording may, is the user's error, not a search for zeros."""
     cut = ((0, MediaError("audio_truncated", "it ends too early")),)
     monkeypatch.setattr(
         ImageEncoder,
