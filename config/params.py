@@ -30,6 +30,7 @@ class PreprocessParams(Params):
 
     max_pixels: int = Field(89_000_000, gt=0, description="A picture with more pixels is quarantined unread.")
     max_bytes: int = Field(256_000_000, gt=0, description="A larger file is quarantined unread.")
+    max_seconds: float = Field(43_200.0, gt=0, description="A longer sound or video is quarantined.")
     max_chars: int = Field(2_000, gt=0, description="A longer text is cut here and marked truncated.")
     shard_rows: int = Field(4_096, gt=0, description="Rows in one Prefect task, about.")
     heldout_share: float = Field(0.2, gt=0, lt=1, description="Share of groups held out where no split is declared.")

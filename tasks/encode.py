@@ -39,6 +39,7 @@ _FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place,
 _WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
 _RATED = 100  # contents from which a shard's speed is worth remembering
 _WRITE_SECONDS = 5.0  # … this time: what a kill can cost
+_BATCH_BYTES = 128 << 20  # of files that are read together: what lasts is held as its file until it is encoded
 
 
 def spec_of(encoder: str, modality: str) -> EncoderSpec:
@@ -176,8 +177,7 @@ def encode_shard(
     label = f"encode {modality}/{slug(spec)} {shard.number}/{shard.of}"
     workspace.store.create(table, schema)
     with progress(label, len(pending)) as advance, _Writer(workspace.store, table, schema, clock) as writer:
-        size = get(modality).batch
-        handles = [pending[i : i + size] for i in range(0, len(pending), size)]
+        handles = _batches(pending, get(modality).batch)
         for batch in encode_overlapped(handles, reader, model, skip=(MediaError,), clock=clock):
             done = [item[0] for item in batch.handles]
             writer.add(done, batch.vectors, batch.truncated)
@@ -205,8 +205,22 @@ def encode_shard(
     )
 
 
-Pending = tuple[str, tuple[str, ...], str]
-"""A content to encode: its hash, the files that hold it (or none), and its text (or none)."""
+Pending = tuple[str, tuple[str, ...], str, int]
+"""A content to encode: its hash, the files that hold it (or none), its text (or none), its size in bytes."""
+
+
+def _batches(pending: Sequence[Pending], most: int) -> Iterator[list[Pending]]:
+    """Contents to be read together: `most` of them, or fewer that are large."""
+    held: list[Pending] = []
+    size = 0
+    for item in pending:
+        if held and (len(held) == most or size + item[3] > _BATCH_BYTES):
+            yield held
+            held, size = [], 0
+        held.append(item)
+        size += item[3]
+    if held:
+        yield held
 
 
 class _Reader:
@@ -217,7 +231,7 @@ class _Reader:
         self._medium = get(modality)
 
     def __call__(self, item: Pending) -> Any:
-        content, files, text = item
+        content, files, text, _ = item
         if not files:
             return text
         return self._medium.decode(self._bytes(content, files), self._limits)
@@ -289,8 +303,10 @@ def _pending(store: Store, collection: str, modality: str, table: str, shard: Sh
     where = _of(collection, modality) & between("content_hash", lo, hi)
     files: defaultdict[str, list[str]] = defaultdict(list)
     texts: dict[str, str] = {}
-    for batch in store.stream(schemas.ITEMS, ["content_hash", "uri", "text"], where):
-        for content, uri, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+    sizes: dict[str, int] = {}
+    for batch in store.stream(schemas.ITEMS, ["content_hash", "uri", "text", "bytes"], where):
+        for content, uri, text, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            sizes[content] = size
             if text is None:
                 files[content].append(uri)
             else:
@@ -298,7 +314,7 @@ def _pending(store: Store, collection: str, modality: str, table: str, shard: Sh
     contents = sorted(files.keys() | texts.keys())
     missing = set(store.missing(table, contents)) - _unreadable(store, collection, modality)
     items = [
-        (one, tuple(sorted(files[one])) if one in files else (), texts.get(one, ""))
+        (one, tuple(sorted(files[one])) if one in files else (), texts.get(one, ""), sizes[one])
         for one in contents
         if one in missing
     ]
@@ -333,7 +349,7 @@ def _stage(modality: str) -> str:
 
 
 def _faults(batch: Batch[Pending]) -> Iterator[dict[str, Any]]:
-    for (content, files, text), error in batch.failures:
+    for (content, files, text, _), error in batch.failures:
         assert isinstance(error, MediaError)
         for locator in files or (_place("", text),):
             about = {"locator": locator, "code": error.code, "message": error.message}

@@ -44,7 +44,7 @@ _GROUP_CODE = ("tasks/grouping.py", "tasks/sources/groups.py")
 
 def limits_of(params: PreprocessParams) -> Limits:
     """The bounds on one medium."""
-    return Limits(params.max_pixels, params.max_bytes, params.max_chars)
+    return Limits(params.max_pixels, params.max_bytes, params.max_chars, params.max_seconds)
 
 
 @task(name="scan source", task_run_name="scan {source}", **RETRY)

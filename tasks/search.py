@@ -142,11 +142,11 @@ class Searcher:
             raise UserError(f"{path} is no medium of this space ({known})", "give a file of one of these modalities")
         try:
             content = get(modality).decode(path.read_bytes(), Limits())
+            vector = self._encode(modality, [content])[0]
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror})", "check the path") from None
         except MediaError as error:
             raise UserError(f"{path}: {error.message}", "give another file") from None
-        vector = self._encode(modality, [content])[0]
         return self._answer(str(path), vector, None, modality, target, k, where, ())
 
     def _answer(
@@ -254,7 +254,10 @@ class Searcher:
     def _encode(self, modality: str, contents: Sequence[Any]) -> Array:
         vectors = {}
         for name, encoder in self._encoders(modality).items():
-            vectors[name] = encoder.encode([encoder.transform(content) for content in contents]).vectors
+            encoded = encoder.encode([encoder.transform(content) for content in contents])
+            for _, error in encoded.failures:
+                raise error
+            vectors[name] = encoded.vectors
         return normalise(self._space.project(modality, vectors))
 
     def _encoders(self, modality: str) -> dict[str, Encoder]:

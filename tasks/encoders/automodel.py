@@ -35,6 +35,7 @@ _ONE_NUMBER = {
     "Pvt": False,
     "Siglip": True,
     "ViT": False,
+    "VideoMAE": True,
 }
 # switches of rules that are not followed here, and the setting in which they change nothing
 _SWITCHES = {
@@ -57,31 +58,33 @@ def load_text(
     """A text AutoModel on torch. (BERT and MPNet go through `sentence.load`.)"""
     from tasks.encoders.torch_runner import TorchRunner
 
-    config = read_object(spec.name, _file(spec, "config.json"))
+    config = read_object(spec.name, file_of(spec, "config.json"))
     pad = config.get("pad_token_id")
-    tokens = Tokens(_file(spec, "tokenizer.json"), spec.max_tokens or 256, pad if isinstance(pad, int) else 0)
-    where, revision = _where(spec)
+    tokens = Tokens(file_of(spec, "tokenizer.json"), spec.max_tokens or 256, pad if isinstance(pad, int) else 0)
+    where, revision = place_of(spec)
     runner = TorchRunner(text_module(where, revision, spec.pooling), runtime, threads=threads)
     return TextEncoder(spec, runtime, fingerprint, tokens, runner)
 
 
 def load_image(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path, threads: int) -> ImageEncoder:
     """An image AutoModel; on OpenVINO it is converted once and kept in `models_dir/<fingerprint>`."""
-    about = read_object(spec.name, _file(spec, "preprocessor_config.json"))
+    about = read_object(spec.name, file_of(spec, "preprocessor_config.json"))
     prepare, mean, std = read_processor(spec.name, about)
-    where, revision = _where(spec)
+    where, revision = place_of(spec)
     module = partial(image_module, where, revision, spec.pooling, mean, std)
     return load_image_encoder(spec, runtime, fingerprint, models_dir, threads, prepare=prepare, module=module)
 
 
-def _where(spec: EncoderSpec) -> tuple[str, str | None]:
+def place_of(spec: EncoderSpec) -> tuple[str, str | None]:
+    """The repository and revision, or the folder and None, of a model."""
     if spec.name.startswith("hf:"):
         repository, _, revision = spec.source.partition("@")
         return repository, revision
     return spec.source, None
 
 
-def _file(spec: EncoderSpec, name: str) -> Path:
+def file_of(spec: EncoderSpec, name: str) -> Path:
+    """A file of a model. Raises `EncoderError`."""
     if spec.name.startswith("hf:"):
         return hub_file(spec.source, name)
     path = Path(spec.source) / name
@@ -156,7 +159,7 @@ def _normalisation(about: dict[str, Any]) -> tuple[list[float], list[float]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars and no advice while a model is read; the library's own settings come back afterwards."""
     logging = importlib.import_module("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -178,7 +181,7 @@ def read_model(where: str, revision: str | None) -> Any:
 
     pinned: dict[str, Any] = {"local_files_only": True} if revision is None else {"revision": revision}
     try:
-        with _quiet():
+        with quiet():
             return AutoModel.from_pretrained(where, use_safetensors=True, trust_remote_code=False, **pinned).eval()
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -15,6 +15,7 @@ from tasks.encoders import lsa
 from tasks.encoders.bert_graph import knows
 from tasks.encoders.origin import Origin, read_origin
 from tasks.encoders.protocol import EncoderError, EncoderSpec, Pooling
+from tasks.encoders.sampling import Clips
 
 _MOVING = {"main", "master", "head", "latest"}
 _CNNS = {"resnet", "regnet", "efficientnet", "mobilenet_v1", "mobilenet_v2", "bit"}  # pooled, non-negative activations
@@ -30,6 +31,19 @@ _FIRST = {
     "dinov3_vit",
     "vit",
 }
+# what lasts: the modality of each type that is known here, and what stands for a part of it
+_LASTING: dict[str, tuple[str, Pooling]] = {
+    "audio-spectrogram-transformer": ("audio", "pooler"),
+    "clap": ("audio", "pooler"),
+    "hubert": ("audio", "mean"),
+    "wav2vec2": ("audio", "mean"),
+    "wavlm": ("audio", "mean"),
+    "whisper": ("audio", "mean"),
+    "videomae": ("video", "mean"),
+    "xclip": ("video", "pooler"),
+}
+_OPTIONS = {"audio": ("window", "hop"), "video": ("clips", "fps")}
+_CLIPS, _FPS = 5, 7.5  # VideoMAE was trained on every fourth frame of 30 a second
 _SHIFTED = {"mpnet", "roberta", "xlm-roberta", "camembert"}  # number their positions after the padding id
 _LONGEST = 512
 _TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", lsa.VOCABULARY)
@@ -38,15 +52,15 @@ _TOKEN_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", lsa
 def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     """The spec of an AutoModel on the hub or in a folder.
 
-    After ``?`` may stand ``pooling=`` (texts: mean, cls; images: cls, mean, pooler, avg), ``modality=``, ``licence=``.
+    After ``?`` may stand ``pooling=`` (texts: mean, cls; images: cls, mean, pooler, avg), ``modality=``, ``licence=``;
+    of sounds ``window=`` and ``hop=`` in seconds; of videos ``clips=`` and ``fps=``.
     Raises `EncoderError` for a missing or moving revision, an unknown option, a folder that holds no such model.
     """
     kind, _, rest = name.partition(":")
     place, _, query = rest.partition("?")
     origin: Origin | None = None
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := options.keys() - {"pooling", "modality", "licence"}:
-        raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", "use pooling=, modality=, licence=")
+    _check_options(name, options, *_OPTIONS)  # before anything is fetched
     if kind == "hf":
         source = _pinned(name, place)
         revision, config = source, read_object(name, hub_file(source, "config.json"))
@@ -61,13 +75,19 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     wanted = options.get("modality") or _modality(config)
     if modality is not None and "modality" not in options and wanted != modality:
         raise EncoderError(f"{name} encodes {wanted}, not {modality}", f"name an encoder for {modality}")
-    if config.get("is_encoder_decoder"):
+    known = _LASTING.get(str(config.get("model_type")), ("", "mean"))[0]
+    _check_options(name, options, known)
+    if config.get("is_encoder_decoder") and known != "audio":
         raise EncoderError(f"{name} wants a second input for its decoder", "use an encoder model")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise EncoderError(f"{name}: its kind of position embeddings is not known here", "use another model")
-    if wanted not in ("text", "image"):
-        raise EncoderError(f"{name}: modality {wanted!r} is not known here", "use modality=text or modality=image")
-    spec = _spec(name, source, revision, config, wanted, options)
+    if known and wanted == known:
+        spec = _lasting_spec(name, source, revision, config, options)
+    elif known or wanted not in ("text", "image"):
+        mend = f"use modality={known}" if known else "use modality=text or modality=image"
+        raise EncoderError(f"{name}: modality {wanted!r} is not known here", mend)
+    else:
+        spec = _spec(name, source, revision, config, wanted, options)
     if origin is None:
         return spec
     licence = options.get("licence", origin.licence)
@@ -100,6 +120,7 @@ def _spec(
         cnn_activations=model_type in _CNNS,
         seen="not known here: see its model card",
         max_tokens=_max_tokens(config) if modality == "text" and model_type != lsa.MODEL_TYPE else None,
+        runtimes=("numpy",) if model_type == lsa.MODEL_TYPE else ("openvino", "torch"),
     )
 
 
@@ -108,6 +129,70 @@ def _loader(config: dict[str, Any], modality: str) -> str:
         return "tasks.encoders.lsa:load"
     graph = modality == "text" and knows(config)
     return "tasks.encoders.sentence:load" if graph else f"tasks.encoders.automodel:load_{modality}"
+
+
+def _check_options(name: str, options: dict[str, str], *modalities: str) -> None:
+    """Raise `EncoderError` for an option that no encoder of these modalities takes."""
+    allowed = ["pooling", "modality", "licence"]
+    allowed += [option for modality in modalities for option in _OPTIONS.get(modality, ())]
+    if unknown := options.keys() - set(allowed):
+        mend = "use " + ", ".join(f"{option}=" for option in allowed)
+        raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", mend)
+
+
+def _lasting_spec(
+    name: str, source: str, revision: str, config: dict[str, Any], options: dict[str, str]
+) -> EncoderSpec:
+    modality, pooling = _LASTING[str(config["model_type"])]
+    if options.get("pooling", pooling) != pooling:
+        raise EncoderError(f"{name}: pooling {options['pooling']!r} does not fit {modality}", f"use {pooling}")
+    for key in _OPTIONS[modality]:
+        _number(name, key, options.get(key, "1"))
+    if modality == "video":
+        sampling = str(clips_of(name, config))
+    elif (config.get("audio_config") or {}).get("enable_fusion"):
+        raise EncoderError(f"{name} fuses windows of one sound at random", "use a checkpoint without fusion")
+    else:
+        sampling = f"windows of {options.get('window', 'its own length')} every {options.get('hop', 'half of it')}"
+    return EncoderSpec(
+        name=name,
+        modality=modality,
+        dim=_dim(name, {"dim": config.get("projection_dim")} if "text_config" in config else config),
+        revision=revision,
+        licence=options.get("licence", "see its model card"),
+        loader=f"tasks.encoders.automodel_{modality}:load",
+        pooling=pooling,
+        source=source,
+        seen="not known here: see its model card",
+        runtimes=("torch",),
+        sampling=f"{sampling}, mean",
+    )
+
+
+def options_of(name: str) -> dict[str, str]:
+    """What stands after the ``?`` of a name."""
+    return dict(parse_qsl(name.partition("?")[2], keep_blank_values=True))
+
+
+def clips_of(name: str, config: dict[str, Any]) -> Clips:
+    """Which frames of a video a model reads: X-CLIP a few of the whole, VideoMAE those of short clips, unless told."""
+    options = options_of(name)
+    frames = config.get("num_frames") or (config.get("vision_config") or {}).get("num_frames")
+    if not isinstance(frames, int):
+        raise EncoderError(f"{name}: its config.json does not say how many frames it reads", "add num_frames there")
+    whole = config.get("model_type") == "xclip" and "fps" not in options
+    count = _number(name, "clips", options.get("clips", "1" if whole else str(_CLIPS)))
+    return Clips(int(count), frames, None if whole else _number(name, "fps", options.get("fps", str(_FPS))))
+
+
+def _number(name: str, key: str, value: str) -> float:
+    try:
+        number = int(value) if key == "clips" else float(value)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 10_000:
+        raise EncoderError(f"{name}: {key}={value} is not understood", f"give {key} a number above 0")
+    return number
 
 
 def _pinned(name: str, place: str) -> str:
@@ -168,6 +253,8 @@ def _digest(path: str, size: int, changed: int) -> str:  # noqa: ARG001 - size a
 
 
 def _modality(config: dict[str, Any]) -> str:
+    if known := _LASTING.get(str(config.get("model_type"))):
+        return known[0]
     if "vision_config" in config or "text_config" in config or "audio_config" in config:
         return "several"
     if "num_channels" in config or "image_size" in config:

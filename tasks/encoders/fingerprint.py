@@ -10,8 +10,11 @@ from functools import lru_cache
 from tasks.encoders.protocol import EncoderSpec, Runtime
 from tasks.encoders.shapes import shapes
 
-PREPROCESSING = {"image": 1, "text": 1}
-"""Version of our own resize, crop, normalise, tokenise, bucket and pool code, by modality. Raise it with the code."""
+PREPROCESSING = {"image": 1, "text": 1, "audio": 1, "video": 1}
+"""Version of our own resize, crop, normalise, tokenise, window, sample and pool code, by modality.
+
+Raise it with the code.
+"""
 
 
 @lru_cache(maxsize=16)
@@ -37,7 +40,7 @@ def fingerprint(spec: EncoderSpec, runtime: Runtime) -> str:
 
     The name is left out: a moved folder or a new alias of the same weights keeps its vectors.
     """
-    parts = {
+    parts: dict[str, object] = {
         "weights": [spec.loader, spec.revision, spec.modality, spec.dim],
         "pooling": [spec.pooling, spec.normalise, spec.max_tokens],
         "preprocessing": [PREPROCESSING.get(spec.modality, 0), decoder_version(spec.modality)],
@@ -45,4 +48,8 @@ def fingerprint(spec: EncoderSpec, runtime: Runtime) -> str:
         "library": release(runtime.name),
         "shapes": shapes(spec, runtime),
     }
+    if spec.sampling:
+        parts["sampling"] = spec.sampling
+    if spec.inner is not None:
+        parts["inner"] = fingerprint(spec.inner, runtime)
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from tasks.encoders.keep import keep
-from tasks.encoders.openvino_runner import OpenVinoRunner, openvino, save
 from tasks.encoders.pictures import Pixels
-from tasks.encoders.protocol import Array, Encoded, EncoderSpec, Runtime
+from tasks.encoders.protocol import Encoded, EncoderSpec, Runtime
+from tasks.encoders.runners import Runs, load_runner
 from tasks.encoders.shapes import rows_of_images
 from tasks.encoders.vectors import filled, finished
-
-
-class Runs(Protocol):
-    """Anything that maps batches of inputs to batches of raw vectors."""
-
-    def run(self, batches: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
-        """Outputs `(rows, dim)` float32 of each batch, in order; of a text's tokens `(rows, length, width)`."""
 
 
 class Transform(Protocol):
@@ -80,35 +68,6 @@ def load_image_encoder(
 
     On OpenVINO `module()` is called once, converted and kept in `models_dir/<fingerprint>`; torch is not needed again.
     """
-    runner: Runs
-    if runtime.name == "openvino":
-        shape = (rows_of_images(runtime), prepare.height, prepare.width, 3)
-        folder = keep(models_dir / fingerprint, lambda fresh: _convert(module(), shape, fresh))
-        runner = OpenVinoRunner(folder, runtime, threads=threads, shape=shape)
-    else:
-        from tasks.encoders.torch_runner import TorchRunner
-
-        runner = TorchRunner(module(), runtime, threads=threads)
+    example = np.zeros((rows_of_images(runtime), prepare.height, prepare.width, 3), np.uint8)
+    runner = load_runner(module, runtime, models_dir / fingerprint, threads, example=example)
     return ImageEncoder(spec, runtime, fingerprint, prepare, runner)
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Tracing warns of every shape it takes as fixed, which is what we want, and reads attributes that log advice."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _convert(module: Any, shape: tuple[int, ...], folder: Path) -> None:
-    import torch
-
-    with torch.inference_mode(), _silent():
-        model = openvino().convert_model(module.eval().float(), example_input=torch.zeros(shape, dtype=torch.uint8))
-    model.reshape([-1, *shape[1:]])
-    save(model, folder)

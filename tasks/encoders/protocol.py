@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from tasks.media.registry import MediaError
+
 Array = npt.NDArray[np.float32]
 Pooling = Literal["mean", "cls", "avg", "pooler", "tokens"]
 RuntimeName = Literal["openvino", "torch", "numpy"]
@@ -35,7 +37,8 @@ class EncoderError(Exception):
 class EncoderSpec:
     """One encoder as data: a literal that pins what it computes.
 
-    Two specs with equal `revision`, `loader`, `pooling`, `normalise`, `dim` and `max_tokens` give the same vectors.
+    Two specs with equal `revision`, `loader`, `pooling`, `normalise`, `dim`, `max_tokens`, `sampling` and `inner` give
+    the same vectors.
     """
 
     name: str
@@ -62,6 +65,12 @@ class EncoderSpec:
     """Texts beyond this many tokens (special tokens included) are cut and marked truncated."""
     tokens: int = 0
     """Of its tokens it gives so many, `dim // tokens` wide, one behind the other; 0: one pooled vector."""
+    runtimes: tuple[RuntimeName, ...] = ("openvino", "torch")
+    """What can run it."""
+    sampling: str = ""
+    """Which parts of what lasts are encoded, and how they are pooled; "" for what does not last."""
+    inner: EncoderSpec | None = None
+    """The encoder that reads the parts, where that is one of another modality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +94,19 @@ class Encoded(NamedTuple):
     """Vectors `(n, dim)`, C-contiguous, L2-normalised, and `(n,)` bool: the input was cut to fit.
 
     They are float32. Tokens are float16, all of an input together of unit length; where it has fewer they are zero.
+    `failures` are places of inputs that broke while they were read, and why; their rows are zero.
     """
 
     vectors: Array
     truncated: npt.NDArray[np.bool_]
+    failures: tuple[tuple[int, MediaError], ...] = ()
+
+
+class Parts(NamedTuple):
+    """The parts of one medium: starts in seconds, `(n,)` float64 ascending, and unit vectors `(n, dim)`."""
+
+    starts: npt.NDArray[np.float64]
+    vectors: Array
 
 
 @runtime_checkable
@@ -110,11 +128,20 @@ class Encoder(Protocol):
     def transform(self, content: Any) -> Any:
         """Turn a decoded medium into a model input: pure, deterministic, thread-safe.
 
-        An image `(h, w, 3)` uint8 becomes `(side, side, 3)` uint8; a text stays as it is.
+        An image `(h, w, 3)` uint8 becomes `(side, side, 3)` uint8; a text stays as it is; a sound or a video becomes
+        its parts in order of time.
         """
 
     def encode(self, inputs: Sequence[Any]) -> Encoded:
         """Encode any number of transformed inputs; row i of the result belongs to input i, whatever its company."""
+
+
+@runtime_checkable
+class PartEncoder(Encoder, Protocol):
+    """An encoder of what lasts: it can tell the parts apart that `encode` pools."""
+
+    def encode_parts(self, inputs: Sequence[Any]) -> list[Parts]:
+        """The parts of each transformed input, unpooled. Raises `MediaError` where one breaks while it is read."""
 
 
 def slug(spec: EncoderSpec) -> str:

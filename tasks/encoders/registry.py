@@ -69,6 +69,31 @@ _BUILTINS = (
         seen=_SENTENCES,
         max_tokens=384,
     ),
+    EncoderSpec(
+        name="builtin:logmel",
+        modality="audio",
+        dim=193,
+        revision="64 bands of 22,050 Hz, version 1",
+        licence="Apache-2.0",
+        loader="tasks.encoders.logmel:load",
+        pooling="mean",
+        source="computed: there are no weights",
+        runtimes=("numpy",),
+        sampling="windows of 5 s every 2.5 s, mean",
+    ),
+    EncoderSpec(
+        name="builtin:aisfx",
+        modality="audio",
+        dim=512,
+        revision="sha256:499ea75909c932a2f94c35fa722fa4fabc5bcb7e84917209cc5f7402627b7eb5",
+        licence="CC-BY-4.0",
+        loader="tasks.encoders.aisfx:load",
+        pooling="mean",
+        source="aisfx",
+        cnn_activations=True,
+        sampling="windows of 2.35 s every 1.16 s, mean",
+        seen="trained on nine libraries of sound effects",
+    ),
 )
 SPECS: dict[str, EncoderSpec] = {spec.name: spec for spec in _BUILTINS}
 """The builtin encoders by name: weights come from installed packages."""
@@ -83,9 +108,10 @@ def resolve(name: str, modality: str | None = None) -> EncoderSpec:
 
     - ``builtin:minilm``: weights from an installed package;
     - ``torchvision:ResNet50_Weights.IMAGENET1K_V2``: the penultimate layer (``DEFAULT`` moves, so it is refused);
-    - ``hf:org/name@revision[?pooling=cls|mean|pooler][&modality=text|image]``: an AutoModel of the hub;
+    - ``hf:org/name@revision[?pooling=cls|mean|pooler][&modality=…]``: an AutoModel of the hub;
     - ``local:folder[?…]``: an AutoModel folder on disk, with safetensors;
-    - any of them with ``#tokens`` behind it: its tokens in place of a pooled vector.
+    - ``frames:<image encoder>[?n=8|every=<seconds>|scenes=8][&pool=mean|max]``: frames of a video through any of these;
+    - an encoder of pictures or texts with ``#tokens`` behind it: its tokens in place of a pooled vector.
 
     Raises `EncoderError` naming what is wrong and what to write instead.
 
@@ -103,12 +129,16 @@ def resolve(name: str, modality: str | None = None) -> EncoderSpec:
         from tasks.encoders.torchvision_names import torchvision_spec
 
         spec = torchvision_spec(name)
+    elif kind == "frames" and rest:
+        from tasks.encoders.frames_names import frames_name, frames_spec
+
+        spec = frames_spec(name, resolve(frames_name(name)[0], "image"))
     elif kind in ("hf", "local") and rest:
         from tasks.encoders.automodel_names import automodel_spec
 
         spec = automodel_spec(name, modality)
     else:
-        known = "builtin:NAME, torchvision:WEIGHTS, hf:org/name@revision, local:FOLDER"
+        known = "builtin:NAME, torchvision:WEIGHTS, hf:org/name@revision, local:FOLDER, frames:IMAGE_ENCODER"
         raise EncoderError(f"encoder {name!r} is not understood", f"write one of {known}")
     if modality is not None and spec.modality != modality:
         raise EncoderError(f"{name} encodes {spec.modality}, not {modality}", f"name an encoder for {modality}")
@@ -141,7 +171,7 @@ def load(
     with _lock:
         found = _loaded.get(key)
         if found is None:
-            found = _loader(spec)(spec, runtime, marks, folder, count)
+            found = loader_of(spec)(spec, runtime, marks, folder, count)
             _loaded[key] = found
             while len(_loaded) > _KEPT:
                 _loaded.popitem(last=False)
@@ -165,8 +195,9 @@ def check_installed(spec: EncoderSpec, device: str = "auto") -> None:
     """Raise `EncoderError` when a builtin encoder's weights, or a runtime for it, are not installed."""
     from tasks.encoders.packages import weight_files
 
-    if spec.name in SPECS:
-        weight_files(spec)
+    source = spec.inner or spec
+    if source.name in SPECS:
+        weight_files(source)
     choose(spec, device)
 
 
@@ -178,7 +209,8 @@ def _missing(spec: EncoderSpec) -> str | None:
     return None
 
 
-def _loader(spec: EncoderSpec) -> Callable[[EncoderSpec, Runtime, str, Path, int], Encoder]:
+def loader_of(spec: EncoderSpec) -> Callable[[EncoderSpec, Runtime, str, Path, int], Encoder]:
+    """The function that loads an encoder; its module is imported now."""
     module, _, function = spec.loader.partition(":")
     return cast(
         "Callable[[EncoderSpec, Runtime, str, Path, int], Encoder]", getattr(importlib.import_module(module), function)

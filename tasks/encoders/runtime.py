@@ -8,7 +8,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from tasks.encoders.protocol import EncoderError, EncoderSpec, Runtime
+from tasks.encoders.protocol import Dtype, EncoderError, EncoderSpec, Runtime
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -73,27 +73,31 @@ def cpu_count() -> int:
 
 
 def choose(spec: EncoderSpec, device: str = "auto") -> Runtime:
-    """The runtime of `spec` on this machine, measured best (README): CUDA bf16; OpenVINO for images; for texts torch on
-    AMX, else OpenVINO where we have the graph (BERT, MPNet), else torch. On CPUs bf16 where it pays, else fp32.
+    """The runtime of `spec` on this machine, measured best (README): CUDA bf16; OpenVINO for all but texts where it
+    can; for texts torch on AMX, else OpenVINO where we have the graph (BERT, MPNet), else torch. On CPUs bf16 where it
+    pays, else fp32. What is computed without weights runs on NumPy.
 
     Raises `EncoderError` for an unknown device, for `cuda` where there is none, and where no runtime is installed.
     """
     if device not in DEVICES:
         raise EncoderError(f"device {device!r} is unknown", f"use one of {', '.join(DEVICES)}")
-    if spec.loader.startswith("tasks.encoders.lsa:"):
-        return Runtime("numpy", "float32", "cpu")
     if device == "cuda" and not has_cuda():
         raise EncoderError("no CUDA device was found", "use device auto or cpu")
+    if spec.inner is not None:
+        return choose(spec.inner, device)
+    if "numpy" in spec.runtimes:
+        return Runtime("numpy", "float32", "cpu")
     if device != "cpu" and has_cuda():
         return Runtime("torch", "bfloat16", "cuda")
-    openvino, torch = installed("openvino"), installed("torch")
+    openvino, torch = ("openvino" in spec.runtimes and installed("openvino")), installed("torch")
+    dtype: Dtype = "bfloat16" if has_bf16() else "float32"
     if spec.modality == "text":
         if torch and has_amx():
             return Runtime("torch", "bfloat16", "cpu")
         if openvino and spec.loader.startswith("tasks.encoders.sentence:"):
-            return Runtime("openvino", "bfloat16" if has_bf16() else "float32", "cpu")
+            return Runtime("openvino", dtype, "cpu")
     elif openvino:
-        return Runtime("openvino", "bfloat16" if has_bf16() else "float32", "cpu")
+        return Runtime("openvino", dtype, "cpu")
     if torch:
-        return Runtime("torch", "bfloat16" if has_bf16() else "float32", "cpu")
+        return Runtime("torch", dtype, "cpu")
     raise EncoderError(f"nothing installed runs {spec.name}", "install openvino or torch")

@@ -57,12 +57,21 @@ def rows_of_texts(length: int, runtime: Runtime) -> int:
     return max(tokens // length, 1)
 
 
+def rows_of_parts(spec: EncoderSpec, runtime: Runtime) -> int:
+    """Parts of what lasts in a batch: windows of sound as many as images, clips of many frames few."""
+    if spec.modality == "video":
+        return 4 if runtime.device == "cuda" else 1
+    return rows_of_images(runtime)
+
+
 def shapes(spec: EncoderSpec, runtime: Runtime) -> list[tuple[int, int]]:
     """The batch shapes that change bits, `(rows, padded length)` for texts: they are part of the fingerprint.
 
-    A convolution's bits do not depend on the rows of its batch (measured, and held by a test), so images have none;
-    nor does NumPy, which takes one text after the other.
+    A convolution's bits do not depend on the rows of its batch (measured, and held by a test), so images have none, nor
+    have sounds on OpenVINO; nor does NumPy, which takes one text after the other; `(rows, 0)` for what else lasts.
     """
     if spec.modality == "text" and runtime.name != "numpy":
         return [(rows_of_texts(length, runtime), length) for length in buckets(spec.max_tokens or BUCKETS[-1])]
+    if spec.sampling and spec.inner is None and runtime.name == "torch":
+        return [(rows_of_parts(spec, runtime), 0)]
     return []

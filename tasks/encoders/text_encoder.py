@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.encoders.image_encoder import Runs
 from tasks.encoders.protocol import Encoded, EncoderSpec, Runtime
+from tasks.encoders.runners import Runs
 from tasks.encoders.shapes import rows_of_texts
 from tasks.encoders.tokens import Tokens, batches
 from tasks.encoders.vectors import finished

@@ -30,20 +30,9 @@ def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path
 def penultimate_module(weights: str) -> Any:
     """A torch module: pixels `(n, side, side, 3)` uint8 → the input of the last linear layer, `(n, dim)`."""
     import torch
-    from torchvision import models
 
-    chosen = models.get_weight(weights)
-    try:
-        net = network(weights)
-        net.load_state_dict(_state(chosen))
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        file = chosen.url.rpartition("/")[2]
-        mend = f"check the network, or put {file} into the folder checkpoints of torch.hub.get_dir()"
-        raise EncoderError(f"torchvision:{weights} cannot be loaded ({cause})", mend) from error
-    last = [name for name, layer in net.named_modules() if isinstance(layer, torch.nn.Linear)][-1]
-    net.set_submodule(last, torch.nn.Identity())
-    preset = chosen.transforms()
+    net, preset = trained(weights, network(weights))
+    without_last_layer(net)
 
     class Penultimate(torch.nn.Module):
         def __init__(self) -> None:
@@ -57,6 +46,29 @@ def penultimate_module(weights: str) -> Any:
             return torch.as_tensor(self.net(x.to(next(self.net.parameters()).dtype)).float().flatten(1))
 
     return Penultimate().eval()
+
+
+def trained(weights: str, net: Any) -> tuple[Any, Any]:
+    """The network with its weights, and the preset of its inputs. Raises `EncoderError`."""
+    from torchvision import models
+
+    chosen = models.get_weight(weights)
+    try:
+        net.load_state_dict(_state(chosen))
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        file = chosen.url.rpartition("/")[2]
+        mend = f"check the network, or put {file} into the folder checkpoints of torch.hub.get_dir()"
+        raise EncoderError(f"torchvision:{weights} cannot be loaded ({cause})", mend) from error
+    return net, chosen.transforms()
+
+
+def without_last_layer(net: Any) -> None:
+    """Let the last linear layer, or a classifier of convolutions, give what enters it."""
+    import torch
+
+    linear = [name for name, layer in net.named_modules() if isinstance(layer, torch.nn.Linear)]
+    net.set_submodule(linear[-1] if linear else "classifier", torch.nn.Identity())
 
 
 def network(weights: str) -> Any:

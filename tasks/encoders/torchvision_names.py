@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from tasks.encoders.protocol import EncoderError, EncoderSpec
+from tasks.encoders.torchvision_video_names import VIDEO_WEIGHTS, video_spec
 
 WEIGHTS: dict[str, tuple[int, int, int, str]] = {
     # weights: width of the penultimate layer, shorter side after resizing, side of the crop, filter
@@ -113,15 +114,17 @@ def torchvision_spec(name: str) -> EncoderSpec:
     2048
     """
     weights = name.removeprefix("torchvision:")
+    if weights in VIDEO_WEIGHTS:
+        return video_spec(name)
     family, _, which = weights.partition(".")
     model = family.lower().removesuffix("_weights")
-    own = [known for known in WEIGHTS if known.partition("_Weights.")[0].lower() == model]
+    own = [known for known in (*WEIGHTS, *VIDEO_WEIGHTS) if known.partition("_Weights.")[0].lower() == model]
     if which.upper() == "DEFAULT":
         raise EncoderError(
             f"{name}: DEFAULT moves when torchvision is updated", f"write {' or '.join(own) or 'the exact weights'}"
         )
     if weights not in WEIGHTS:
-        near = own or get_close_matches(weights, WEIGHTS, 3)
+        near = own or get_close_matches(weights, [*WEIGHTS, *VIDEO_WEIGHTS], 3)
         raise EncoderError(
             f"{name}: these weights are not known", f"write {' or '.join(near) or 'ResNet50_Weights.IMAGENET1K_V2'}"
         )

@@ -20,11 +20,12 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one medium: a file beyond them is refused before it is decoded, a text is cut."""
+    """Bounds on one medium: a file beyond them is refused, by its header where that tells, and a text is cut."""
 
     max_pixels: int = 89_000_000
     max_bytes: int = 256_000_000
     max_chars: int = 2_000
+    max_seconds: float = 43_200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,20 @@ class Medium:
 _IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".svg", ".ppm", ".pgm", ".avif"}
 )
+_AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff", ".caf", ".amr", ".wma"}
+)
+_VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ogv", ".wmv", ".flv", ".3gp", ".m2ts"}
+)
 
 MEDIA: dict[str, Medium] = {
     medium.name: medium
     for medium in (
         Medium("text", frozenset({".txt"}), 1, 4_096, "tasks.media.text"),
         Medium("image", _IMAGE_SUFFIXES, 1, 128, "tasks.media.image"),
+        Medium("audio", _AUDIO_SUFFIXES, 1, 8, "tasks.media.audio"),
+        Medium("video", _VIDEO_SUFFIXES, 1, 4, "tasks.media.video"),
     )
 }
 

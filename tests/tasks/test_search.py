@@ -17,6 +17,9 @@ from storage.filters import eq
 from storage.fulltext import reciprocal_rank_fusion
 from storage.spaces import CALIBRATION, read_json, write_json
 from storage.workspace import Workspace
+from tasks.encoders.image_encoder import ImageEncoder
+from tasks.encoders.protocol import Encoded
+from tasks.media.registry import MediaError
 from tasks.metrics.calibration import LEVELS, Calibration, Curve
 from tasks.search import Searcher
 from tests.flows.runs import params_for
@@ -60,6 +63,18 @@ def test_vectors_rank_by_corrected_cosine(workspace: Workspace) -> None:
     assert (answer.target, answer.mode) == ("text", "vector")
     assert [hit.key for hit in answer.hits] == best
     assert [hit.score for hit in answer.hits] == pytest.approx([scores[key] for key in best], abs=1e-3)
+
+
+def test_a_file_that_breaks_while_it_is_encoded(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query that breaks while it is read, as a long recording may, is the user's error, not a search for zeros."""
+    cut = ((0, MediaError("audio_truncated", "it ends too early")),)
+    monkeypatch.setattr(
+        ImageEncoder,
+        "encode",
+        lambda self, inputs: Encoded(np.zeros((1, self.spec.dim), np.float32), np.zeros(1, np.bool_), cut),
+    )
+    with pytest.raises(UserError, match="it ends too early"):
+        Searcher(workspace).by_file(workspace.root.parent / "shapes" / "0003.png")
 
 
 def test_hybrid_is_the_fusion_of_both_rankings(workspace: Workspace) -> None:

@@ -13,7 +13,10 @@ import numpy.typing as npt
 
 from tasks.encoders.fingerprint import fingerprint
 from tasks.encoders.protocol import Encoder, EncoderSpec, Runtime
-from tasks.encoders.registry import _loader
+from tasks.encoders.registry import loader_of
+from tasks.media.audio import Sound, decode
+from tasks.media.registry import Limits
+from tests.sounds import tone, written
 from tests.tiny import WORDS
 
 OPENVINO = Runtime("openvino", "float32", "cpu")
@@ -27,7 +30,7 @@ ODD_SIZES = ((37, 53), (53, 37), (100, 101), (61, 61), (33, 200), (255, 256), (4
 
 def loaded(spec: EncoderSpec, runtime: Runtime, models_dir: Path, threads: int = 2) -> Encoder:
     """The encoder on a runtime of the test's choice, whatever this machine would choose."""
-    return _loader(spec)(spec, runtime, fingerprint(spec, runtime), models_dir, threads)
+    return loader_of(spec)(spec, runtime, fingerprint(spec, runtime), models_dir, threads)
 
 
 def folder_of(name: str) -> Path:
@@ -47,6 +50,17 @@ def scenes(count: int) -> list[npt.NDArray[np.uint8]]:
     """Pictures of several odd sizes."""
     sizes = [ODD_SIZES[number % len(ODD_SIZES)] for number in range(count)]
     return [scene(height * 3, width * 3, number) for number, (height, width) in enumerate(sizes)]
+
+
+def recordings(count: int) -> list[Sound]:
+    """Sounds of several lengths, shorter and longer than a window, at several rates."""
+    lengths, rates = (0.01, 1.0, 2.4, 3.7, 5.0, 11.0), (44_100, 16_000, 48_000)
+    made = []
+    for number in range(count):
+        rate = rates[number % 3]
+        samples = tone(lengths[number % 6], 300 + 100 * number, rate, noise=number)
+        made.append(decode(written(samples, rate=rate), Limits()))
+    return made
 
 
 def captions(count: int, seed: int = 0) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.encoders import image_encoder
+from tasks.encoders import aisfx, image_encoder
 from tasks.encoders.protocol import TOKENS, Array, Encoder, Runtime
 from tasks.encoders.registry import load, resolve
 from tests.tasks.encoders.parts import (
@@ -17,6 +17,7 @@ from tests.tasks.encoders.parts import (
     TORCH_BF16,
     captions,
     loaded,
+    recordings,
     scenes,
 )
 
@@ -42,13 +43,24 @@ def differ(vectors: Array) -> bool:
     return len(np.unique(vectors, axis=0)) == len(vectors)
 
 
-@pytest.mark.parametrize("name", ["builtin:minilm", "builtin:efficientnet-lite0", "builtin:efficientnet-lite2"])
+PACKAGED = (
+    "builtin:minilm",
+    "builtin:efficientnet-lite0",
+    "builtin:efficientnet-lite2",
+    "builtin:logmel",
+    "builtin:aisfx",
+)
+
+
+@pytest.mark.parametrize("name", PACKAGED)
 def test_packaged_encoders(models_dir: Path, name: str) -> None:
     """An item alone, in a batch, in another order and among long ones: the same bits, on the runtime chosen here."""
     spec = resolve(name)
     encoder = load(spec, device="cpu", models_dir=models_dir)
     if spec.modality == "text":
         inputs: list[Any] = [*captions(28), "", "黑猫", "x" * 900]
+    elif spec.modality == "audio":
+        inputs = [encoder.transform(one) for one in recordings(6)]
     else:
         inputs = [encoder.transform(one) for one in scenes(6)]
     assert differ(assert_company_is_nothing(encoder, inputs))
@@ -111,13 +123,27 @@ def test_rows_of_a_batch(models_dir: Path, tiny: dict[str, str], monkeypatch: py
     assert np.array_equal(vectors[0], vectors[2])
 
 
+def test_rows_of_a_batch_of_sounds(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fp32 on OpenVINO batches of 1, 4 and 16 windows give the same bits too."""
+    spec = resolve("builtin:aisfx")
+    vectors = []
+    for rows in (1, 4, 16):
+        monkeypatch.setattr(aisfx, "rows_of_parts", lambda *_, rows=rows: rows)
+        encoder = loaded(spec, OPENVINO, models_dir)
+        vectors.append(encoder.encode([encoder.transform(one) for one in recordings(4)]).vectors)
+    assert differ(vectors[0])
+    assert np.array_equal(vectors[0], vectors[1])
+    assert np.array_equal(vectors[0], vectors[2])
+
+
 @pytest.mark.parametrize("runtime", [OPENVINO, OPENVINO_BF16], ids=str)
-@pytest.mark.parametrize("name", ["builtin:minilm", "builtin:efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["builtin:minilm", "builtin:efficientnet-lite0", "builtin:aisfx"])
 def test_number_of_cores(models_dir: Path, name: str, runtime: Runtime) -> None:
     """On OpenVINO one core and two give the same bits, for a batch is computed by one core alone."""
     spec = resolve(name)
     one, two = (loaded(spec, runtime, models_dir, threads) for threads in (1, 2))
-    inputs = captions(14) if spec.modality == "text" else [one.transform(picture) for picture in scenes(5)]
+    contents: list[Any] = {"text": captions(14), "image": scenes(5), "audio": recordings(3)}[spec.modality]
+    inputs = [one.transform(content) for content in contents]
     assert np.array_equal(one.encode(inputs).vectors, two.encode(inputs).vectors)
 
 
@@ -125,5 +151,5 @@ def test_number_of_cores(models_dir: Path, name: str, runtime: Runtime) -> None:
 def test_nothing_to_encode(models_dir: Path, tiny: dict[str, str], kind: str) -> None:
     """No inputs give no vectors, of the encoder's width."""
     encoder = load(resolve(tiny[kind]), device="cpu", models_dir=models_dir)
-    vectors, truncated = encoder.encode([])
+    vectors, truncated, _ = encoder.encode([])
     assert (vectors.shape, vectors.dtype, truncated.shape) == ((0, 32), np.float32, (0,))

@@ -56,7 +56,7 @@ def test_efficientnet_is_its_package_pooled(models_dir: Path, kind: str) -> None
         encoder = loaded(spec, runtime, models_dir)
         transformed = [encoder.transform(one) for one in pictures]
         assert np.array_equal(np.stack(transformed), inputs)
-        vectors, truncated = encoder.encode(transformed)
+        vectors, truncated, _ = encoder.encode(transformed)
         assert cosines(vectors, expected).min() >= (0.99999 if runtime.dtype == "float32" else 0.997)
         assert not truncated.any()
     # other pictures have other vectors, by more than the bounds above
@@ -66,7 +66,7 @@ def test_efficientnet_is_its_package_pooled(models_dir: Path, kind: str) -> None
 def test_vectors_are_unit_float32(models_dir: Path) -> None:
     """Vectors are float32, C-contiguous and of length 1 to the last bits."""
     encoder = loaded(resolve("builtin:efficientnet-lite0"), OPENVINO_BF16, models_dir)
-    vectors, _ = encoder.encode([encoder.transform(one) for one in scenes(3)])
+    vectors = encoder.encode([encoder.transform(one) for one in scenes(3)]).vectors
     assert (vectors.dtype, vectors.shape) == (np.float32, (3, 1280))
     assert vectors.flags.c_contiguous
     assert np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max() < 1e-6

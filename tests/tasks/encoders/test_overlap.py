@@ -12,6 +12,7 @@ import pytest
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
 from tasks.encoders.protocol import Encoded, Encoder
 from tasks.encoders.registry import SPECS
+from tasks.media.registry import MediaError
 from tests.tasks.encoders.parts import OPENVINO
 
 
@@ -114,6 +115,26 @@ def test_failures_in_transform_count_too() -> None:
 
     (batch,) = run([[0, 1, 2]], encoder=Picky())
     assert (batch.handles, [handle for handle, _ in batch.failures]) == ([0, 2], [1])
+
+
+def test_failures_in_encode_count_too() -> None:
+    """What breaks only while it is encoded costs its own handle, beside what could not be read; the rest stay."""
+
+    def read(number: int) -> Input:
+        if number == 4:
+            raise ValueError("unreadable")
+        return Input(number)
+
+    class Late(Numbers):
+        def encode(self, inputs: Sequence[Any]) -> Encoded:
+            broken = tuple((place, MediaError("cut", "")) for place, one in enumerate(inputs) if one.number % 3 == 1)
+            return super().encode(inputs)._replace(failures=broken)
+
+    (batch,) = run([range(6)], read, Late())
+    assert batch.handles == [0, 2, 3, 5]
+    assert batch.vectors[:, 0].tolist() == batch.handles
+    assert batch.truncated.tolist() == [False, False, True, True]
+    assert [(handle, type(error)) for handle, error in batch.failures] == [(4, ValueError), (1, MediaError)]
 
 
 def test_batch_without_anything_readable() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.encoders import runtime, shapes
 from tasks.encoders.protocol import EncoderError, EncoderSpec
-from tasks.encoders.registry import SPECS
+from tasks.encoders.registry import SPECS, resolve
 from tasks.encoders.runtime import choose
 
 PLAIN = frozenset({"avx2", "fma"})
@@ -13,6 +13,9 @@ AMX = AVX512 | {"amx_bf16", "amx_tile"}
 ALL = frozenset({"openvino", "torch"})
 
 TEXT, IMAGE = SPECS["builtin:minilm"], SPECS["builtin:efficientnet-lite0"]
+SOUND, LOGMEL = SPECS["builtin:aisfx"], SPECS["builtin:logmel"]
+FRAMES = resolve("frames:builtin:efficientnet-lite0")
+CLIPS = resolve("torchvision:R3D_18_Weights.KINETICS400_V1")
 OTHER = EncoderSpec("local:x", "text", 8, "r", "l", "tasks.encoders.automodel:load_text", "mean", "x")
 """A text model for which there is no OpenVINO graph."""
 
@@ -46,6 +49,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> object:
         (AMX, ALL, OTHER, "torch bfloat16 on cpu"),
         (AVX512, ALL, OTHER, "torch bfloat16 on cpu"),
         (PLAIN, ALL, OTHER, "torch float32 on cpu"),
+        # sounds of convolutions and frames as pictures, networks of videos on torch, what has no weights on NumPy
+        (AVX512, ALL, SOUND, "openvino bfloat16 on cpu"),
+        (PLAIN, {"torch"}, SOUND, "torch float32 on cpu"),
+        (AVX512, ALL, FRAMES, "openvino bfloat16 on cpu"),
+        (PLAIN, {"torch"}, FRAMES, "torch float32 on cpu"),
+        (AVX512, ALL, CLIPS, "torch bfloat16 on cpu"),
+        (AMX, ALL, LOGMEL, "numpy float32 on cpu"),
+        (PLAIN, set(), LOGMEL, "numpy float32 on cpu"),
         # without OpenVINO
         (AMX, {"torch"}, IMAGE, "torch bfloat16 on cpu"),
         (AVX512, {"torch"}, TEXT, "torch bfloat16 on cpu"),
@@ -66,7 +77,7 @@ def test_choice_on_cpus(machine, flags, packages, spec: EncoderSpec, expected: s
     assert choose(spec, "auto") == choose(spec, "cpu")
 
 
-@pytest.mark.parametrize("spec", [TEXT, IMAGE, OTHER])
+@pytest.mark.parametrize("spec", [TEXT, IMAGE, OTHER, SOUND, FRAMES, CLIPS])
 def test_choice_with_cuda(machine, spec: EncoderSpec) -> None:  # type: ignore[no-untyped-def]
     """A CUDA device is used for everything, in bf16, unless the cpu is asked for."""
     machine(PLAIN, cuda=True)

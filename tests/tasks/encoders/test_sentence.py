@@ -163,7 +163,7 @@ def test_cut_texts_are_marked(models_dir: Path) -> None:
     """
     encoder = loaded(resolve("builtin:minilm"), OPENVINO, models_dir)
     texts = ["a cat", "dog " * 254, "dog " * 255, "dog " * 900]
-    vectors, truncated = encoder.encode(texts)
+    vectors, truncated, _ = encoder.encode(texts)
     assert truncated.tolist() == [False, False, True, True]
     assert truncated.dtype == np.bool_
     assert np.array_equal(vectors[1], vectors[2])
@@ -172,7 +172,7 @@ def test_cut_texts_are_marked(models_dir: Path) -> None:
 
 def test_vectors_are_unit_float32(models_dir: Path) -> None:
     """Vectors are float32, C-contiguous and of length 1 to the last bits."""
-    vectors, _ = loaded(resolve("builtin:minilm"), OPENVINO_BF16, models_dir).encode(captions(21))
+    vectors = loaded(resolve("builtin:minilm"), OPENVINO_BF16, models_dir).encode(captions(21)).vectors
     assert (vectors.dtype, vectors.shape) == (np.float32, (21, 384))
     assert vectors.flags.c_contiguous
     assert np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max() < 1e-6
