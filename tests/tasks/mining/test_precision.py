@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.alignment.fit import hidden_folds
+from tasks.alignment.fit import View, hidden_folds
 from tasks.alignment.plan import Plan
 from tasks.mining.pairs import Matches, mutual_neighbours
 from tasks.mining.precision import Hidden, Precision
-from tests.tasks.alignment.test_methods import planted, views
+from tests.tasks.alignment.test_methods import planted
 
 VALUES = {"rx": 3.0, "ry": 3.0, "p": 1.0}
 
@@ -17,10 +17,11 @@ VALUES = {"rx": 3.0, "ry": 3.0, "p": 1.0}
 def test_the_estimate_is_near_the_truth(score: str, seed: int) -> None:
     """Where all unpaired items have a partner among them, the estimate is within ten points of the true precision."""
     given, alone = 150, 300
-    left, right, pairs = views(given, 0, seed)
     x, y = planted(given + alone, seed)
     shuffled = np.random.default_rng(seed).permutation(alone)
-    left.vectors["image"], right.vectors["text"] = x, np.r_[y[:given], y[given:][shuffled]]  # type: ignore[index]
+    sides = (("image", x), ("text", np.r_[y[:given], y[given:][shuffled]]))
+    left, right = (View(name, {name: z}, {name: False}, np.arange(given + alone)) for name, z in sides)
+    pairs = np.stack([np.arange(given)] * 2, 1)
 
     def mine(fold: Hidden, rows: np.ndarray, columns: np.ndarray) -> Matches:
         return mutual_neighbours(fold.x[rows], fold.y[columns], score=score)  # type: ignore[arg-type]
