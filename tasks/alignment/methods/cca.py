@@ -45,7 +45,7 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     return fit
 
 
-def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
+def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, Array]]:
     """Score each (rx, ry, p) of the grid, or those in `only`."""
     at = _scorer(fold)
     for rx, ry in product(RIDGES_X, RIDGES_Y):
@@ -54,20 +54,20 @@ def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
             yield from at(rx, ry, powers)
 
 
-def _walk(fold: Fold) -> list[tuple[Key, float]]:
+def _walk(fold: Fold) -> list[tuple[Key, Array]]:
     """The scores along a walk uphill over the ridges: with many pairs the surface is smooth."""
     at, out = _scorer(fold), []
 
     def best(row: int, column: int) -> float:
         found = list(at(RIDGES_X[row], RIDGES_Y[column], POWERS))
         out.extend(found)
-        return max(score for _, score in found)
+        return max(float(values.mean()) for _, values in found)
 
     uphill(best, (len(RIDGES_X), len(RIDGES_Y)), _START)
     return out
 
 
-def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tuple[Key, float]]]:
+def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tuple[Key, Array]]]:
     """A function that scores (rx, ry) under several p, which cost next to nothing more than one.
 
     In single precision: a trial ranks values, the heads are computed anew.
@@ -76,11 +76,11 @@ def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tu
     xx, yy, xy = (one.astype(np.float32) for one in fold.moments)
     left, right = cache(partial(factor, xx)), cache(partial(factor, yy))
 
-    def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, float]]:
+    def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, Array]]:
         a, b, sigma = directions(left(rx), right(ry), xy)
         rows = fold.rows.each(Linear(a[:, :dim]).apply, Linear(b[:, :dim]).apply)
         for p in powers:
-            weighted = Linear(np.diag(sigma[:dim] ** p))
-            yield (rx, ry, p), fold.score((weighted, weighted), rows)
+            weigh = partial(np.multiply, sigma[:dim] ** p)
+            yield (rx, ry, p), fold.values_of(rows.each(weigh, weigh))
 
     return scores

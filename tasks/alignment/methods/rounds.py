@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tasks.alignment.cca import moments, solver
 from tasks.alignment.maps import Linear, Map, padded
 from tasks.alignment.methods import cca
+from tasks.alignment.methods.search import rsum_of
 from tasks.alignment.problem import Choice, Maps, Problem
 
 Array = npt.NDArray[np.float32]
@@ -35,17 +36,19 @@ def choose(problem: Problem, rounds: Rounds) -> Choice:
     if "narrow" not in problem.chosen:
         problem.chosen["narrow"] = cca.choose(narrow)
     first = problem.chosen["narrow"]
-    scores = []
+    held = []
     for fold in narrow.folds:
         inner = replace(problem, pairs=fold.train, weights=fold.weights, known=None, chosen={})
-        scores.append([fold.score(maps) for maps in islice(rounds(inner, first, fold.train, pool), _most(pool))])
-    mean = np.array(scores).mean(0)
+        held.append([fold.values(maps) for maps in islice(rounds(inner, first, fold.train, pool), _most(pool))])
+    by_round = list(zip(*held, strict=True))
+    scores = [rsum_of(one) for one in by_round]
     tried = [
-        dict(first.values) | {"rounds": n, "rsum": round(float(score), 3), "folds": len(scores)}
-        for n, score in enumerate(mean)
+        dict(first.values) | {"rounds": n, "rsum": round(score, 3), "folds": len(held)}
+        for n, score in enumerate(scores)
     ]
-    why = "" if len(mean) > 1 else "no round: there must be unpaired items on both sides"
-    return Choice(dict(first.values) | {"rounds": int(mean.argmax())}, first.tried + tried, why)
+    why = "" if len(scores) > 1 else "no round: there must be unpaired items on both sides"
+    best = int(np.argmax(scores))
+    return Choice(dict(first.values) | {"rounds": best}, first.tried + tried, why, list(by_round[best]))
 
 
 def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indices], Maps]:
