@@ -31,28 +31,33 @@ SHARE = 0.5
 
 
 def choose(problem: Problem, rounds: Rounds) -> Choice:
-    """CCA's values for the start, and the number of rounds that ranks best over the folds; none where all hurt."""
-    narrow, pool = narrowed(problem), _unpaired(problem)
+    """The number of rounds that ranks best over the folds, and CCA's values for their start; where all hurt, CCA's."""
+    plain, narrow, pool = cca.choose(problem), narrowed(problem), _unpaired(problem)
+    if not all(map(len, pool)):
+        why = "no round: there must be unpaired items on both sides"
+        return Choice(dict(plain.values) | {"rounds": 0}, plain.tried, why, plain.held)
     if "narrow" not in problem.chosen:
         problem.chosen["narrow"] = cca.choose(narrow)
     first = problem.chosen["narrow"]
     held = []
     for fold in narrow.folds:
         inner = replace(problem, pairs=fold.train, weights=fold.weights, known=None, chosen={})
-        held.append([fold.values(maps) for maps in islice(rounds(inner, first, fold.train, pool), _most(pool))])
-    by_round = list(zip(*held, strict=True))
-    scores = [rsum_of(one) for one in by_round]
+        held.append([fold.values(maps) for maps in islice(rounds(inner, first, fold.train, pool), 1, ROUNDS + 1)])
+    by_rounds = [plain.held, *(list(one) for one in zip(*held, strict=True))]
+    scores = [rsum_of(one) for one in by_rounds]
     tried = [
-        dict(first.values) | {"rounds": n, "rsum": round(score, 3), "folds": len(held)}
+        dict((first if n else plain).values) | {"rounds": n, "rsum": round(score, 3), "folds": len(held)}
         for n, score in enumerate(scores)
     ]
-    why = "" if len(scores) > 1 else "no round: there must be unpaired items on both sides"
     best = int(np.argmax(scores))
-    return Choice(dict(first.values) | {"rounds": best}, first.tried + tried, why, list(by_round[best]))
+    values = {name: value for name, value in tried[best].items() if name not in ("rsum", "folds")}
+    return Choice(values, plain.tried + tried, held=by_rounds[best])
 
 
 def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indices], Maps]:
     """A function from given pairs to heads; the items that no pair of the problem holds are the unpaired ones."""
+    if not choice["rounds"]:
+        return cca.prepare(problem, choice)
     pool = _unpaired(problem)
 
     def fit(pairs: Indices) -> Maps:
@@ -91,8 +96,3 @@ def _unpaired(problem: Problem) -> Pool:
         z[np.setdiff1d(np.arange(len(z)), problem.pairs[:, side])] for side, z in enumerate((problem.x, problem.y))
     )
     return left, right
-
-
-def _most(pool: Pool) -> int:
-    """Heads to look at: those before the first round, and those after each."""
-    return 1 + (ROUNDS if len(pool[0]) and len(pool[1]) else 0)

@@ -22,7 +22,7 @@ Indices = npt.NDArray[np.int64]
 
 
 def choose(problem: Problem) -> Choice:
-    """CCA's values for the start, and the number of rounds that ranks best over the folds; none where all hurt."""
+    """The number of rounds that ranks best over the folds, with CCA's values for their start; none where all hurt."""
     return rounds.choose(problem, _rounds)
 
 
