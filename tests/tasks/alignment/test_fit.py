@@ -92,7 +92,8 @@ def test_a_refit_on_the_same_pairs_is_the_fit() -> None:
 def test_the_same_seed_gives_the_same_space() -> None:
     """Two fits are bit-equal; with one thread instead of two the heads agree to 1e-5."""
     left, right, pairs = views(150)
-    spaces = [fit_space(left, right, pairs, PLAN).space for _ in range(2)]
+    with threadpool_limits(2):
+        spaces = [fit_space(left, right, pairs, PLAN).space for _ in range(2)]
     assert all(
         np.array_equal(a, b) for a, b in zip(spaces[0].arrays().values(), spaces[1].arrays().values(), strict=True)
     )
