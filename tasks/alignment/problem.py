@@ -179,13 +179,15 @@ class Fold:
 
 
 def held_out_values(z: Rows, k: int) -> Array:
-    """Each pair's share in the rsum of unit vectors among each other and the loose ones, corrected by the banks: (q,).
+    """Each pair's share in the rsum of unit vectors among each other and the loose ones: (q,).
 
+    Hubness is corrected by the banks and the loose items, as a space's bank holds all training items of its side.
     A pair is a query both ways, and each of its six hits adds 100; the mean is the rsum.
     """
     relevant = np.arange(len(z.x))[:, None]
     hits = np.zeros(len(z.x), np.float32)
-    for queries, paired, loose, bank in ((z.x, z.y, z.loose_y, z.bank_x), (z.y, z.x, z.loose_x, z.bank_y)):
+    bank_x, bank_y = np.concatenate([z.bank_x, z.loose_x]), np.concatenate([z.bank_y, z.loose_y])
+    for queries, paired, loose, bank in ((z.x, z.y, z.loose_y, bank_x), (z.y, z.x, z.loose_x, bank_y)):
         gallery = np.concatenate([paired, loose])
         scores = corrected(queries @ gallery.T, hubness_terms(gallery, bank, k))
         found = per_query(positions(scores, relevant), relevant)

@@ -44,7 +44,7 @@ def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: Pool) -> Ite
     while True:
         found = [_pseudo_pairs(both, ways, pool) for both, ways in zip(maps, views, strict=True)]
         left, right = (np.concatenate([part[:, :WIDTH] for part in side]) for side in zip(*found, strict=True))
-        yield refit(narrow, pairs, (left, right))
+        yield refit(narrow, pairs, (left, right), views=2)
         maps = [
             refit(one, pairs, (x @ ways[0], y @ ways[1]))
             for one, ways, (x, y) in zip(seen, views, found[::-1], strict=True)

@@ -24,10 +24,10 @@ Rounds = Callable[[Problem, Choice, Indices, Pool], Iterator[Maps]]
 after each, without end."""
 
 WIDTH = 256
-ROUNDS = 3
+ROUNDS = 5
 VALUES = {"rx": 3.0, "ry": 1.0, "p": 1.0}
-SHARE = 0.5
-"""Of the total weight that the given pairs keep."""
+GIVEN = 15.0
+"""Pseudo-pairs that a given pair outweighs: README of tasks."""
 
 
 def choose(problem: Problem, rounds: Rounds) -> Choice:
@@ -73,12 +73,12 @@ def narrowed(problem: Problem) -> Problem:
     return replace(problem, x=problem.x[:, :WIDTH], y=problem.y[:, :WIDTH], known=None, chosen={})
 
 
-def refit(problem: Problem, pairs: Indices, pseudo: Pool) -> Maps:
-    """CCA on the given pairs and on pseudo-pairs, rows of (x, y)."""
+def refit(problem: Problem, pairs: Indices, pseudo: Pool, views: int = 1) -> Maps:
+    """CCA on the given pairs and on pseudo-pairs, rows of (x, y), that so many views have found of the same items."""
     x, y = problem.x, problem.y
     count = len(pseudo[0])
     added = np.stack([len(x) + np.arange(count), len(y) + np.arange(count)], 1)
-    weights = np.concatenate([np.full(len(pairs), SHARE / len(pairs)), np.full(count, (1 - SHARE) / count)])
+    weights = np.concatenate([np.full(len(pairs), GIVEN * views), np.ones(count)])
     long_x, long_y = np.concatenate([x, pseudo[0]]), np.concatenate([y, pseudo[1]])
     m = moments(long_x, long_y, np.concatenate([pairs, added]), weights)
     a, b = solver(m.xx, m.yy, **VALUES, dim=problem.plan.dim)(m.xy)
