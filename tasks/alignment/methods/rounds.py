@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,38 @@ from tasks.alignment.maps import Linear, Map, padded
 from tasks.alignment.methods import cca
 from tasks.alignment.methods.search import rsum_of
 from tasks.alignment.problem import Choice, Maps, Problem
+from tasks.mining.soft import barycentres
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Pool = tuple[Array, Array]
 """The features of the unpaired items of both sides."""
+
+
+class Pseudo(NamedTuple):
+    """Pseudo-pairs: features of both sides (n, width), and how certain each is (n,), from 0 to 1."""
+
+    x: Array
+    y: Array
+    certainty: Array
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pseudo]) -> Pseudo:
+        """Those of several together."""
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def through(self, ways: Pool) -> Pseudo:
+        """The same with features (n, w) by a matrix of either side."""
+        return Pseudo(self.x @ ways[0], self.y @ ways[1], self.certainty)
+
+
+def pseudo_pairs(zx: Array, zy: Array, x: Array, y: Array) -> Pseudo:
+    """Each unpaired item and the barycentre of its neighbours: unit vectors in a joint space, and features, by side."""
+    to_y, sure_x = barycentres(zx, zy, y)
+    to_x, sure_y = barycentres(zy, zx, x)
+    return Pseudo(np.concatenate([x, to_x]), np.concatenate([to_y, y]), np.concatenate([sure_x, sure_y]))
+
+
 Rounds = Callable[[Problem, Choice, Indices, Pool], Iterator[Maps]]
 """From a problem, CCA's values, given pairs and a pool: heads on `narrowed` features, before the first round, then
 after each, without end."""
@@ -27,7 +55,7 @@ WIDTH = 256
 ROUNDS = 5
 VALUES = {"rx": 3.0, "ry": 1.0, "p": 1.0}
 GIVEN = 15.0
-"""Pseudo-pairs that a given pair outweighs: README of tasks."""
+"""Pseudo-pairs of mean certainty that a given pair outweighs: README of tasks."""
 
 
 def choose(problem: Problem, rounds: Rounds) -> Choice:
@@ -73,13 +101,14 @@ def narrowed(problem: Problem) -> Problem:
     return replace(problem, x=problem.x[:, :WIDTH], y=problem.y[:, :WIDTH], known=None, chosen={})
 
 
-def refit(problem: Problem, pairs: Indices, pseudo: Pool, views: int = 1) -> Maps:
-    """CCA on the given pairs and on pseudo-pairs, rows of (x, y), that so many views have found of the same items."""
+def refit(problem: Problem, pairs: Indices, pseudo: Pseudo, views: int = 1) -> Maps:
+    """CCA on the given pairs and on pseudo-pairs that so many views have found of the same items, by certainty."""
     x, y = problem.x, problem.y
-    count = len(pseudo[0])
+    count = len(pseudo.x)
+    sure = pseudo.certainty.astype(np.float64) + 1e-9
     added = np.stack([len(x) + np.arange(count), len(y) + np.arange(count)], 1)
-    weights = np.concatenate([np.full(len(pairs), GIVEN * views), np.ones(count)])
-    long_x, long_y = np.concatenate([x, pseudo[0]]), np.concatenate([y, pseudo[1]])
+    weights = np.concatenate([np.full(len(pairs), GIVEN * views * sure.mean()), sure])
+    long_x, long_y = np.concatenate([x, pseudo.x]), np.concatenate([y, pseudo.y])
     m = moments(long_x, long_y, np.concatenate([pairs, added]), weights)
     a, b = solver(m.xx, m.yy, **VALUES, dim=problem.plan.dim)(m.xy)
     return Linear(padded(a)), Linear(padded(b))
