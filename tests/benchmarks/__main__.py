@@ -15,6 +15,7 @@ BENCHMARKS = (
     "finetune",
     "lsa",
     "labelling",
+    "esc",
     "updates",
     "fifty",
     "kills",
