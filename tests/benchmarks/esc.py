@@ -133,8 +133,8 @@ def main() -> None:
         f"the recording that a clip was cut from, so about {len(sounds.categories) // FOLDS} clips a gallery. Heads by "
         "CCA of clips and titles (MiniLM), values by folds inside the training part, hubness corrected; a category is "
         "asked by its name, the nearest clip is of another recording. 95% intervals over queries. "
-        f"mAP is {floor:.2f} times that of log-mel. Chance is one random ranking. aisfx was trained on nine libraries of "
-        "sound effects.\n\n"
+        f"mAP is {floor:.2f} times that of log-mel. Chance is one random ranking. aisfx was trained on nine libraries "
+        "of sound effects.\n\n"
     )
     record("esc", "Sounds", told + table(["encoder", *FIGURES], rows))
 
