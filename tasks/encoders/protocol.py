@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tasks.media.registry import MediaError
 
 Array = npt.NDArray[np.float32]
-Pooling = Literal["mean", "cls", "avg", "pooler", "tokens"]
+Pooling = Literal["mean", "cls", "avg", "pooler", "stages", "tokens"]
 RuntimeName = Literal["openvino", "torch", "numpy"]
 Dtype = Literal["float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]

@@ -47,6 +47,7 @@ PACKAGED = (
     "builtin:minilm",
     "builtin:efficientnet-lite0",
     "builtin:efficientnet-lite2",
+    "builtin:efficientnet-lite0-stages",
     "builtin:logmel",
     "builtin:aisfx",
 )

@@ -63,6 +63,32 @@ def test_efficientnet_is_its_package_pooled(models_dir: Path, kind: str) -> None
     assert cosines(expected[:-1], expected[1:]).max() < 0.99
 
 
+@pytest.mark.parametrize("kind", list(SIDES))
+def test_stages_are_the_statistics_of_their_maps(models_dir: Path, kind: str) -> None:
+    """Where a block's width changes a stage ends; its map's means and spreads, by NumPy, are the vector's parts."""
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
+
+    net = EfficientNet.from_name(kind).eval()
+    net.load_state_dict(torch.load(weight_files(resolve(f"builtin:{kind}"))[0], weights_only=True))
+    maps: list[np.ndarray] = []
+    for block in net._blocks:
+        block.register_forward_hook(lambda _block, _inputs, out: maps.append(out.numpy()))
+    encoder = loaded(resolve(f"builtin:{kind}-stages"), OPENVINO, models_dir)
+    picture = encoder.transform(scenes(1)[0])
+    with torch.inference_mode():
+        net.extract_features((torch.from_numpy(picture)[None].permute(0, 3, 1, 2).float() - 127) / 128)
+    stages = [
+        one[0]
+        for one, after in zip(maps, [*maps[1:], None], strict=True)
+        if after is None or len(after[0]) != len(one[0])
+    ]
+    assert len(stages) == 7
+    parts = [way(one, axis=(1, 2)) for one in stages for way in (np.mean, np.std)]
+    expected = np.concatenate([part / np.linalg.norm(part) for part in parts])
+    assert cosines(encoder.encode([picture]).vectors, expected[None]).min() > 0.99999
+
+
 def test_vectors_are_unit_float32(models_dir: Path) -> None:
     """Vectors are float32, C-contiguous and of length 1 to the last bits."""
     encoder = loaded(resolve("builtin:efficientnet-lite0"), OPENVINO_BF16, models_dir)
