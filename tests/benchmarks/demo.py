@@ -34,8 +34,8 @@ def main() -> None:
     few, first = _seeds([])
     many, _ = _seeds(["--set", f"encode.encoders={json.dumps(ALL)}"])
     told = (
-        "Regularised CCA with the hubness correction; a fifth of the groups held out by seed. lite0 × MiniLM; the first "
-        f"run took {first.seconds:.0f} s ({first.cpu_seconds:.0f} CPU-s), the process tree at most "
+        "Regularised CCA with the hubness correction; a fifth of the groups held out by seed. lite0 × MiniLM; the "
+        f"first run took {first.seconds:.0f} s ({first.cpu_seconds:.0f} CPU-s), the process tree at most "
         f"{first.peak_bytes / 1e9:.2f} GB.\n\n{table(columns, few)}\n\n"
         "lite0 and lite2, both also by their stages, × MiniLM and mpnet. These encoders were taken because folds "
         f"inside the training groups of seed 0 rank them best.\n\n{table(columns, many)}"
