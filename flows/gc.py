@@ -27,6 +27,8 @@ FLOWS = (
     "pipeline",
     "ingest",
     "align spaces",
+    "extend spaces",
+    "extend",
     "assess",
     "assess published",
     "gc",

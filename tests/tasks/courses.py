@@ -19,8 +19,8 @@ import tasks.encode
 from config.params import AlignParams, GateParams, IndexParams, PipelineParams
 from storage.promotions import manifest_of
 from storage.workspace import Workspace
-from tasks.align import fit
 from tasks.encoders.registry import load
+from tasks.fit import fit
 from tasks.index import index_space
 from tasks.project import project_items
 from tasks.promote import decide, enact

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.cca import moments, solver
-from tasks.alignment.maps import Linear, Map, padded
+from tasks.alignment.maps import Linear, Map
 from tasks.alignment.methods import cca
 from tasks.alignment.problem import Choice, Maps, Problem
 
@@ -31,12 +31,13 @@ SHARE = 0.5
 
 def choose(problem: Problem, rounds: Rounds) -> Choice:
     """CCA's values for the start, and the number of rounds that ranks best over the folds; none where all hurt."""
-    narrow, pool = narrowed(problem), _unpaired(problem)
+    narrow = narrowed(problem)
     if "narrow" not in problem.chosen:
         problem.chosen["narrow"] = cca.choose(narrow)
     first = problem.chosen["narrow"]
     scores = []
     for fold in narrow.folds:
+        pool = _unpaired(problem, fold.out)
         inner = replace(problem, pairs=fold.train, weights=fold.weights, known=None, chosen={})
         scores.append([fold.score(maps) for maps in islice(rounds(inner, first, fold.train, pool), _most(pool))])
     mean = np.array(scores).mean(0)
@@ -50,7 +51,7 @@ def choose(problem: Problem, rounds: Rounds) -> Choice:
 
 def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indices], Maps]:
     """A function from given pairs to heads; the items that no pair of the problem holds are the unpaired ones."""
-    pool = _unpaired(problem)
+    pool = _unpaired(problem, problem.pairs[:0])
 
     def fit(pairs: Indices) -> Maps:
         found = next(islice(rounds(problem, choice, pairs, pool), choice["rounds"], None))
@@ -62,7 +63,8 @@ def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indic
 
 def narrowed(problem: Problem) -> Problem:
     """The leading principal components alone; they were found on paired and unpaired items together."""
-    return replace(problem, x=problem.x[:, :WIDTH], y=problem.y[:, :WIDTH], known=None, chosen={})
+    y = problem.y[:, :WIDTH] if problem.rest is None else problem.y
+    return replace(problem, x=problem.x[:, :WIDTH], y=y, known=None, chosen={})
 
 
 def refit(problem: Problem, pairs: Indices, pseudo: Pool) -> Maps:
@@ -73,8 +75,7 @@ def refit(problem: Problem, pairs: Indices, pseudo: Pool) -> Maps:
     weights = np.concatenate([np.full(len(pairs), SHARE / len(pairs)), np.full(count, (1 - SHARE) / count)])
     long_x, long_y = np.concatenate([x, pseudo[0]]), np.concatenate([y, pseudo[1]])
     m = moments(long_x, long_y, np.concatenate([pairs, added]), weights)
-    a, b = solver(m.xx, m.yy, **VALUES, dim=problem.plan.dim)(m.xy)
-    return Linear(padded(a)), Linear(padded(b))
+    return cca.linear(problem, *solver(m.xx, m.yy, **VALUES, dim=problem.plan.dim)(m.xy))
 
 
 def _widened(one: Map, width: int) -> Linear:
@@ -82,12 +83,16 @@ def _widened(one: Map, width: int) -> Linear:
     return Linear(np.pad(one.matrix, ((0, width - len(one.matrix)), (0, 0))))
 
 
-def _unpaired(problem: Problem) -> Pool:
-    """The features of what no pair holds. Held-out items are not among them: they would meet their partners there."""
+def _unpaired(problem: Problem, held: Indices) -> Pool:
+    """The features of what no pair holds. Held-out items are not among them: they would meet their partners there.
+
+    With the other modalities of a space that stands no item of x has a pair: all but the `held` ones (m, 2) join in.
+    """
+    taken = problem.pairs.T if problem.rest is None else (held[:, 0], problem.pairs[:, 1])
     left, right = (
-        z[np.setdiff1d(np.arange(len(z)), problem.pairs[:, side])] for side, z in enumerate((problem.x, problem.y))
+        z[np.setdiff1d(np.arange(len(z)), gone)] for z, gone in zip((problem.x, problem.y), taken, strict=True)
     )
-    return left, right
+    return left, right if problem.rest is None else np.concatenate([right, problem.rest])
 
 
 def _most(pool: Pool) -> int:
