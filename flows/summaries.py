@@ -206,7 +206,7 @@ def decision_artifact(decision: Decision) -> None:
         "|---|---|",
         *(
             f"| {name} | {round(value, 4) if isinstance(value, float) else value} |"
-            for name, value in decision.figures.items()
+            for name, value in _flat(decision.figures).items()
         ),
     ]
     create_markdown_artifact(
@@ -214,6 +214,14 @@ def decision_artifact(decision: Decision) -> None:
         key=key_of("promotion", decision.name),
         description=f"{decision.name}: {decision.event}; {decision.reason}",
     )
+
+
+def _flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the gate, those between further modalities after the others."""
+    further = figures.get("further", {})
+    return {name: value for name, value in figures.items() if name != "further"} | {
+        f"{pair.replace('_', ' ')}: {name}": value for pair, of in further.items() for name, value in of.items()
+    }
 
 
 def trained_artifact(names: tuple[str, ...], trained: TrainedRef, decision: Decision | None) -> None:

@@ -17,6 +17,7 @@ from storage.spaces import load_lineage
 from storage.tables import Store, matrix
 from storage.workspace import Workspace
 from tasks.align import TRAIN, sketch_of
+from tasks.alignment.binding import LEAST
 from tasks.alignment.lineage import changed_share, mean_shift
 from tasks.policies import RETRY, code_version
 from tasks.promote import score_now
@@ -63,6 +64,7 @@ def staleness(store: Store, aligned: Aligned, wanted: tuple[EncoderRef, ...], pa
         f"encoder {one.encoder} of {one.modality} is new or has changed" for one in wanted if one not in aligned.encoded
     ]
     reasons += [f"encoder {one.encoder} of {one.modality} is dropped" for one in aligned.encoded if one not in wanted]
+    reasons += _joined_now(store, aligned)
     other = {one.modality for one in {*wanted} ^ {*aligned.encoded}}
     there = {one.modality for one in wanted}
     by_encoders = len(reasons)
@@ -85,6 +87,16 @@ def staleness(store: Store, aligned: Aligned, wanted: tuple[EncoderRef, ...], pa
         reasons=tuple(reasons),
         extends=len(reasons) == by_encoders > 0 and there >= other and not other & {*space.base},
     )
+
+
+def _joined_now(store: Store, aligned: Aligned) -> list[str]:
+    """Encoded modalities that the space lacks, for want of pairs, and that pairs join to it now."""
+    space, out = aligned.space, []
+    for name in sorted({one.modality for one in aligned.encoded} - {*space.modalities}):
+        pairs = {pivot: (min(name, pivot), max(name, pivot)) for pivot in space.modalities}
+        joined = [pivot for pivot, pair in pairs.items() if len(sketch_of(store, aligned.collections, pair)) >= LEAST]
+        out += [f"known pairs join {name} to its {' and '.join(joined)} now"] if joined else []
+    return out
 
 
 def _bound_pairs(space: SpaceRef) -> dict[str, tuple[str, str]]:

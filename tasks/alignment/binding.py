@@ -26,6 +26,9 @@ from tasks.alignment.space import Head, JointSpace
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
+LEAST = 4
+"""Pairs to bind on."""
+
 
 def bind(
     space: JointSpace,
@@ -45,7 +48,7 @@ def bind(
     A refit binds on other pairs of the same items. Raises `ValueError` when there are too few pairs.
     """
     groups = len(np.unique(view.groups[pairs[:, 0]]))
-    if len(pairs) < 4 or groups < 2:
+    if len(pairs) < LEAST or groups < 2:
         raise ValueError(
             f"{len(pairs)} pairs of {view.modality} and {pivot} in {groups} groups are too few to bind {view.modality}"
         )

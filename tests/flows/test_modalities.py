@@ -10,14 +10,18 @@ import pytest
 from safetensors.numpy import load_file
 
 from config.errors import UserError
-from config.params import PipelineParams, UpdateParams
+from config.params import GateParams, PipelineParams, UpdateParams
 from flows.extend_spaces import extend_published
+from flows.ingest import ingest
 from flows.pipeline import pipeline
 from flows.summaries import reach
 from flows.update import update
 from storage.promotions import manifest_of
+from storage.spaces import load_space, save_space
 from storage.tables import Store
 from storage.workspace import Workspace
+from tasks.alignment.space import JointSpace
+from tasks.promote import decide
 from tasks.refs import Aligned, Outcome
 from tasks.search import Searcher
 from tests.flows.law import projection_faults
@@ -167,6 +171,38 @@ def _encoders(made: Made) -> Encoders:
     return {one.modality: (one.encoder,) for one in made.outcome.aligned.encoded}
 
 
+def test_the_gate_looks_at_every_direction(joined: Made, tmp_path: Path) -> None:
+    """A space whose bound head is worse, or gone, is refused, though its base is the same; one as good passes."""
+    now = joined.in_force()
+    arrays, config = load_space(Path(now.space.path))
+
+    def candidate(space: JointSpace, number: int) -> Aligned:
+        folder = tmp_path / str(number)
+        save_space(folder, space.arrays(), config | space.config(), "")
+        ref = now.space.model_copy(
+            update={
+                "path": str(folder),
+                "space_id": f"{number:016}",
+                "modalities": tuple(space.heads),
+                "bound": space.bound,
+            }
+        )
+        return now.model_copy(update={"space": ref})
+
+    same = JointSpace.load(arrays, config)
+    passed = decide(joined.store, candidate(same, 1), GateParams())
+    assert passed.event == "promoted"
+    assert set(passed.figures["further"]) == {"audio_and_image", "audio_and_text"}
+    assert {one["difference"] for one in passed.figures["further"].values()} == {0.0}
+    worse = JointSpace.load(arrays | {"audio.map.matrix": -arrays["audio.map.matrix"]}, config)
+    refused = decide(joined.store, candidate(worse, 2), GateParams())
+    assert refused.event == "refused"
+    assert "nor between audio and text" in refused.reason
+    less = decide(joined.store, candidate(same.without(["audio"]), 3), GateParams())
+    assert less.event == "refused"
+    assert "it lacks audio, which the space in force holds" in less.reason
+
+
 @pytest.fixture
 def apart(prefect_server: None, tiny_encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     """A run with pictures and captions alone, though sounds lie there."""
@@ -176,7 +212,7 @@ def apart(prefect_server: None, tiny_encoders: Encoders, tmp_path: Path, monkeyp
 
 
 def test_extending_changes_no_other_vector(apart: Made, tiny_encoders: Encoders) -> None:
-    """Heads, vectors and terms of pictures and captions stay bit for bit, as in a space fitted with all three at once."""
+    """Heads, vectors and terms of pictures and captions stay bit for bit, as if all three had been fitted at once."""
     before = apart.in_force()
     names = before.space.base
     params = apart.params(tiny_encoders | {"audio": LOGMEL})
@@ -184,8 +220,6 @@ def test_extending_changes_no_other_vector(apart: Made, tiny_encoders: Encoders)
         extend_published(apart.params(tiny_encoders))
     with pytest.raises(UserError, match="nothing is encoded with builtin:logmel"):
         extend_published(params)
-    from flows.ingest import ingest
-
     stages = ingest(params).stages
     assert {stage.modality for stage in stages} == {"audio"}
     after, decision = extend_published(params)
@@ -232,3 +266,44 @@ def test_updates_keep_fields_apart(apart: Made, tiny_encoders: Encoders, tmp_pat
     assert [(stage.modality, stage.encoded) for one in done.ingested for stage in one.stages] == [("text", 1)]
     assert projection_faults(apart.store, "scenes") == []
     assert apart.in_force().space.space_id == now.space.space_id
+
+
+def test_sounds_of_another_collection_join_in(apart: Made, tiny_encoders: Encoders) -> None:
+    """A collection of sounds and captions is taken into a space of pictures and captions; updates find nothing due."""
+    other = apart.root / "sounds"
+    other.mkdir()
+    rows = [{"file_name": f"{n:04}.wav", "caption": draw(n)[1], "split": "train"} for n in range(SOUNDS)]
+    for number, row in enumerate(rows):
+        (other / str(row["file_name"])).write_bytes(sound(number))
+    (other / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    hearing = {"text": tiny_encoders["text"], "audio": LOGMEL}
+    ingest(params_for(other, hearing))
+    after, _ = extend_published(apart.params(hearing), "scenes", ("sounds",))
+    assert after.collections == ("scenes", "sounds")
+    assert after.space.bound == {"audio": "text"}
+    done = update(UpdateParams())
+    (space,) = done.spaces
+    assert space.staleness.reasons == ()
+    assert update(UpdateParams(collections=("scenes",))).spaces[0].staleness.reasons == ()
+
+
+def test_what_cannot_be_bound_is_named_until_it_can(apart: Made, tiny_encoders: Encoders) -> None:
+    """Sounds without a caption are left out of the space, which says so; with captions, the next update binds them."""
+    metadata = apart.source / "metadata.jsonl"
+    rows = [json.loads(line) for line in metadata.read_text().splitlines()]
+    mute = [
+        {name: value for name, value in row.items() if name != "caption"} if "audio_file_name" in row else row
+        for row in rows
+    ]
+    metadata.write_text("".join(json.dumps(row) + "\n" for row in mute))
+    params = apart.params(tiny_encoders | {"audio": LOGMEL})
+    outcome = pipeline(params)
+    assert outcome.aligned.space.modalities == ("image", "text")
+    assert outcome.score.metrics["left_out"] == {"audio": "no known pair joins audio and image or text"}
+    update(UpdateParams())  # takes note of the encoder
+    assert apart.in_force().space.modalities == ("image", "text")
+    assert update(UpdateParams()).spaces[0].staleness.reasons == ()
+    metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (space,) = update(UpdateParams(overrides=("refit.fall=600",))).spaces
+    assert "known pairs join audio to its text now" in space.staleness.reasons
+    assert apart.in_force().space.bound == {"audio": "text"}
