@@ -14,6 +14,9 @@ os.environ.update(
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW="ignore",
     HF_HUB_OFFLINE="1",
 )
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker has a core: the threads of several would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -60,7 +60,7 @@ def bind(
 
     def build(links: Indices, bank: int, facts: Mapping[str, Any]) -> JointSpace:
         found, _ = solve(links)
-        queries = problem.joint(found, 0, bank_rows(links[:, 0], bank, plan.seed))
+        queries = problem.joint(found, 0, bank_rows(len(view), bank, plan.seed))
         bound = dict(space.facts.get("bound", {})) | {view.modality: facts}
         return JointSpace(
             {**space.heads, view.modality: Head(features, found)},

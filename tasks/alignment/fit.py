@@ -78,7 +78,7 @@ def fit_space(
         heads, banks = {}, {}
         for side, (view, found) in enumerate(zip((left, right), solve(links), strict=True)):
             heads[view.modality] = Head(features[side], found, tokens[side] if isinstance(found, Attention) else None)
-            banks[view.modality] = problem.joint(found, side, bank_rows(links[:, side], bank, plan.seed))
+            banks[view.modality] = problem.joint(found, side, bank_rows(len(view), bank, plan.seed))
         return JointSpace(heads, banks, plan.hubness_k, facts)
 
     facts = {
@@ -132,9 +132,9 @@ def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:
     return np.stack([np.array([target[i] for i in pairs[:, 0].tolist()]), pairs[:, 1]], 1)
 
 
-def bank_rows(rows: Indices, size: int, seed: int) -> Indices:
-    """The training queries of a bank: `rows` once each, sorted, at most `size` of them, drawn by seed."""
-    rows = np.unique(rows)
-    if len(rows) > size:
+def bank_rows(count: int, size: int, seed: int) -> Indices:
+    """The queries of a bank: all of `count` training items, with a pair or without, or `size` of them by seed."""
+    rows = np.arange(count)
+    if count > size:
         rows = np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
     return rows

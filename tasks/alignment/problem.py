@@ -14,7 +14,7 @@ from tasks.alignment.cca import Moments, cross_moment, moments, without
 from tasks.alignment.maps import Attention, Map
 from tasks.alignment.plan import Plan
 from tasks.alignment.tokens import Half, beside
-from tasks.metrics.retrieval import per_query, positions, rsum, summary
+from tasks.metrics.retrieval import CUTS, per_query, positions
 from tasks.retrieval.hubness import corrected, hubness_terms
 from tasks.retrieval.similarity import normalise
 
@@ -31,11 +31,15 @@ _REPEATS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """The values that a method has chosen, the held-out rsum of each trial, and why they were taken."""
+    """The values that a method has chosen, the held-out rsum of each trial, and why they were taken.
+
+    `held` is, fold by fold, what each held-out query adds to the rsum under these values.
+    """
 
     values: Mapping[str, Any]
     tried: list[dict[str, Any]] = field(default_factory=list)
     why: str = ""
+    held: list[Array] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -155,10 +159,18 @@ class Fold:
         queries, bank = self.queries, self.bank
         return Rows(x[queries[:, 0]], y[queries[:, 1]], x[bank[:, 0]], y[bank[:, 1]], x[loose_x], y[loose_y])
 
-    def score(self, maps: Maps, rows: Rows | None = None) -> float:
-        """Held-out rsum of a pair of maps, with the hubness correction; `rows` stand for the fold's own."""
-        left, right = (_unit(one) for one in maps)
-        return held_out_rsum((rows or self._inputs(maps)).each(left, right), self.problem.plan.hubness_k)
+    def score(self, maps: Maps) -> float:
+        """Held-out rsum of a pair of maps, with the hubness correction: 0 to 600."""
+        return float(self.values(maps).mean())
+
+    def values(self, maps: Maps) -> Array:
+        """What each held-out query, there and back, adds to the rsum: (q,), their mean is the rsum."""
+        left, right = maps
+        return self.values_of(self._inputs(maps).each(left.apply, right.apply))
+
+    def values_of(self, rows: Rows) -> Array:
+        """The same of the fold's rows in a joint space, of any length."""
+        return held_out_values(rows.each(normalise, normalise), self.problem.plan.hubness_k)
 
     def _inputs(self, maps: Maps) -> Rows:
         if not any(isinstance(one, Attention) for one in maps):
@@ -168,19 +180,22 @@ class Fold:
         return Rows(*(self.problem.inputs(one, side, rows) for one, side, rows in sides))
 
 
-def held_out_rsum(z: Rows, k: int) -> float:
-    """Rsum of paired unit vectors among each other and the loose ones, corrected by the banks: 0 to 600."""
+def held_out_values(z: Rows, k: int) -> Array:
+    """Each pair's share in the rsum of unit vectors among each other and the loose ones: (q,).
+
+    Hubness is corrected by the banks and the loose items, as a space's bank holds all training items of its side.
+    A pair is a query both ways, and each of its six hits adds 100; the mean is the rsum.
+    """
     relevant = np.arange(len(z.x))[:, None]
-    ways = []
-    for queries, paired, loose, bank in ((z.x, z.y, z.loose_y, z.bank_x), (z.y, z.x, z.loose_x, z.bank_y)):
+    hits = np.zeros(len(z.x), np.float32)
+    bank_x, bank_y = np.concatenate([z.bank_x, z.loose_x]), np.concatenate([z.bank_y, z.loose_y])
+    for queries, paired, loose, bank in ((z.x, z.y, z.loose_y, bank_x), (z.y, z.x, z.loose_x, bank_y)):
         gallery = np.concatenate([paired, loose])
         scores = corrected(queries @ gallery.T, hubness_terms(gallery, bank, k))
-        ways.append(summary(per_query(positions(scores, relevant), relevant)))
-    return rsum(*ways)
-
-
-def _unit(one: Map) -> Callable[[Array], Array]:
-    return lambda x: normalise(one.apply(x))
+        found = per_query(positions(scores, relevant), relevant)
+        for cut in CUTS:
+            hits += found[f"hit_rate@{cut}"].astype(np.float32)
+    return 100 * hits
 
 
 def one_each(pairs: Indices, generator: np.random.Generator) -> Indices:

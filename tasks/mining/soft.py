@@ -32,15 +32,27 @@ def soft_neighbours(
     return near, weight
 
 
-def barycentres(queries: Array, gallery: Array, features: Array) -> Array:
-    """Weighted means of the `features` (m, w) of each query's neighbours in `gallery` (m, dim): (n, w).
+def certainty(weights: Array) -> Array:
+    """How much the weights (n, k) of neighbours agree on few of them: 1 − entropy / log k, from 0 to 1: (n,).
+
+    >>> certainty(np.array([[1.0, 0.0], [0.5, 0.5]], np.float32)).round(3).tolist()
+    [1.0, 0.0]
+    """
+    if weights.shape[1] < 2:
+        return np.ones(len(weights), np.float32)
+    logs = np.log(weights, out=np.zeros_like(weights), where=weights > 0)
+    return np.asarray(1 + (weights * logs).sum(1) / np.log(weights.shape[1]), np.float32).clip(0, 1)
+
+
+def barycentres(queries: Array, gallery: Array, features: Array) -> tuple[Array, Array]:
+    """Weighted means of the `features` (m, w) of each query's neighbours in `gallery` (m, dim): (n, w); certainty (n,).
 
     >>> x = np.eye(2, dtype=np.float32)
-    >>> barycentres(x, x, np.array([[1.0], [2.0]], np.float32)).round(2).ravel().tolist()
+    >>> barycentres(x, x, np.array([[1.0], [2.0]], np.float32))[0].round(2).ravel().tolist()
     [1.0, 2.0]
     """
     near, weight = soft_neighbours(queries, gallery)
     out = np.zeros((len(queries), features.shape[1]), np.float32)
     for place in range(near.shape[1]):
         out += weight[:, place, None] * features[near[:, place]]
-    return out
+    return out, certainty(weight)

@@ -10,6 +10,7 @@ BENCHMARKS = (
     "flickr8k",
     "ann",
     "knn",
+    "mining",
     "reproduce",
     "finetune",
     "lsa",

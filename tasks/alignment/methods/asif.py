@@ -35,10 +35,10 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     return lambda pairs: _maps(problem, pairs, int(choice["k"]), choice["power"])
 
 
-def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
+def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, npt.NDArray[np.float32]]]:
     for key in product(NEAREST, POWERS):
         if only is None or key in only:
-            yield key, fold.score(_maps(fold.problem, fold.train, int(key[0]), key[1]))
+            yield key, fold.values(_maps(fold.problem, fold.train, int(key[0]), key[1]))
 
 
 def _maps(problem: Problem, pairs: Indices, k: int, power: float) -> Maps:

@@ -1,4 +1,4 @@
-"""The method that ranks held-out groups best, found within a time budget; a costlier one must be better to be taken."""
+"""The method that ranks held-out groups best, found within a time budget; to displace an earlier one takes evidence."""
 
 from __future__ import annotations
 
@@ -6,31 +6,50 @@ import time
 from collections.abc import Mapping
 from types import ModuleType
 
+import numpy as np
+
 from tasks.alignment.problem import Choice, Problem
 
 
 def choose_among(methods: Mapping[str, ModuleType], problem: Problem) -> Choice:
     """The best of the `methods`, in their order, each by its own choice of values.
 
-    No further method is tried once `plan.seconds` are spent; the first one always is.
+    A later method is taken when it ranks held-out queries better than the best before it by more than the standard
+    error of the difference (the rule of Breiman et al. 1984): the first is the simplest, and with few pairs the winner
+    of many trials is often luck. No further method is tried once `plan.seconds` are spent; the first one always is.
     """
     begin = time.perf_counter()
-    found: dict[str, tuple[float, Choice]] = {}
-    tried = []
+    found: dict[str, Choice] = {}
+    winner = ""
     for name, method in methods.items():
         if found and time.perf_counter() - begin > problem.plan.seconds:
             break
-        choice = method.choose(problem)
-        best = max(one["rsum"] for one in choice.tried if _same(one, choice.values))
-        found[name] = best, choice
-        tried += [{"method": name} | one for one in choice.tried]
-    winner = max(found, key=lambda name: found[name][0])
-    others = ", ".join(f"{name} {score:.1f}" for name, (score, _) in found.items())
-    left = [name for name in methods if name not in found]
+        found[name] = method.choose(problem)
+        if not winner or gain_in_errors(found[name], found[winner], len(problem.pairs)) > 1:
+            winner = name
+    tried = [{"method": name} | one for name, choice in found.items() for one in choice.tried]
+    return Choice({"method": winner} | dict(found[winner].values), tried, _why(found, winner, methods, problem))
+
+
+def gain_in_errors(one: Choice, other: Choice, pairs: int) -> float:
+    """How many standard errors of the paired difference `one` ranks better, on the folds that judged both.
+
+    Folds that are cut repeatedly ask the same pairs again, so there are no more independent queries than `pairs`.
+    """
+    gains = np.concatenate([a - b for a, b in zip(one.held, other.held, strict=False)])
+    error = gains.std() / np.sqrt(min(len(gains), pairs))
+    return float(gains.mean() / error) if error else 0.0
+
+
+def _why(found: Mapping[str, Choice], winner: str, methods: Mapping[str, ModuleType], problem: Problem) -> str:
+    scores = {
+        name: max(one["rsum"] for one in choice.tried if choice.values.items() <= one.items())
+        for name, choice in found.items()
+    }
+    others = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
     why = f"held-out rsum by folds inside the training groups: {others}"
-    why += f"; not tried within {problem.plan.seconds:.0f} s: {', '.join(left)}" if left else ""
-    return Choice({"method": winner} | dict(found[winner][1].values), tried, why)
-
-
-def _same(one: Mapping[str, object], values: Mapping[str, object]) -> bool:
-    return all(one.get(name) == value for name, value in values.items())
+    best = max(scores, key=lambda name: scores[name])
+    if scores[best] > scores[winner]:
+        why += f"; {best} is not better than {winner} by more than a standard error"
+    left = [name for name in methods if name not in found]
+    return why + (f"; not tried within {problem.plan.seconds:.0f} s: {', '.join(left)}" if left else "")

@@ -51,7 +51,7 @@ def linear(problem: Problem, a: Array, b: Array) -> Maps:
     return Linear(a @ b.T), Linear(np.eye(len(b), dtype=np.float32))
 
 
-def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
+def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, Array]]:
     """Score each (rx, ry, p) of the grid, or those in `only`."""
     at = _scorer(fold)
     for rx, ry in product(RIDGES_X, RIDGES_Y):
@@ -60,20 +60,20 @@ def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
             yield from at(rx, ry, powers)
 
 
-def _walk(fold: Fold) -> list[tuple[Key, float]]:
+def _walk(fold: Fold) -> list[tuple[Key, Array]]:
     """The scores along a walk uphill over the ridges: with many pairs the surface is smooth."""
     at, out = _scorer(fold), []
 
     def best(row: int, column: int) -> float:
         found = list(at(RIDGES_X[row], RIDGES_Y[column], POWERS))
         out.extend(found)
-        return max(score for _, score in found)
+        return max(float(values.mean()) for _, values in found)
 
     uphill(best, (len(RIDGES_X), len(RIDGES_Y)), _START)
     return out
 
 
-def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tuple[Key, float]]]:
+def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tuple[Key, Array]]]:
     """A function that scores (rx, ry) under several p, which cost next to nothing more than one.
 
     In single precision: a trial ranks values, the heads are computed anew.
@@ -83,13 +83,13 @@ def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tu
     same = Linear(np.eye(len(yy), dtype=np.float32))
     left, right = cache(partial(factor, xx)), cache(partial(factor, yy))
 
-    def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, float]]:
+    def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, Array]]:
         a, b, sigma = directions(left(rx), right(ry), xy)
         a, b, sigma = a[:, :dim], b[:, :dim], sigma[:dim]
         rows = fold.rows.each(Linear(a).apply, same.apply if stands else Linear(b).apply)
         for p in powers:
-            weighted = Linear(np.diag(sigma**p))
-            maps = (Linear((b * sigma ** (2 * p)).T), same) if stands else (weighted, weighted)
-            yield (rx, ry, p), fold.score(maps, rows)
+            weigh = partial(np.multiply, sigma**p)
+            there = Linear((b * sigma ** (2 * p)).T).apply if stands else weigh
+            yield (rx, ry, p), fold.values_of(rows.each(there, same.apply if stands else weigh))
 
     return scores

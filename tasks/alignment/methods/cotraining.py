@@ -16,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.methods import cca, rounds
-from tasks.alignment.methods.rounds import WIDTH, Pool, narrowed, refit
+from tasks.alignment.methods.rounds import WIDTH, Pool, Pseudo, narrowed, pseudo_pairs, refit
 from tasks.alignment.problem import Choice, Maps, Problem
-from tasks.mining.soft import barycentres
 from tasks.retrieval.similarity import normalise
 
 Array = npt.NDArray[np.float32]
@@ -26,7 +25,7 @@ Indices = npt.NDArray[np.int64]
 
 
 def choose(problem: Problem) -> Choice:
-    """CCA's values for the start, and the number of rounds that ranks best over the folds; none where all hurt."""
+    """The number of rounds that ranks best over the folds, with CCA's values for their start; none where all hurt."""
     return rounds.choose(problem, _rounds)
 
 
@@ -43,11 +42,10 @@ def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: Pool) -> Ite
     maps = [cca.prepare(one, choice)(pairs) for one in seen]
     while True:
         found = [_pseudo_pairs(both, ways, pool) for both, ways in zip(maps, views, strict=True)]
-        left, right = (np.concatenate([part[:, :WIDTH] for part in side]) for side in zip(*found, strict=True))
-        yield refit(narrow, pairs, (left, right))
+        both = Pseudo.joined(found)
+        yield refit(narrow, pairs, both._replace(x=both.x[:, :WIDTH], y=both.y[:, :WIDTH]), views=2)
         maps = [
-            refit(one, pairs, (x @ ways[0], y @ ways[1]))
-            for one, ways, (x, y) in zip(seen, views, found[::-1], strict=True)
+            refit(one, pairs, other.through(ways)) for one, ways, other in zip(seen, views, found[::-1], strict=True)
         ]
 
 
@@ -72,8 +70,7 @@ def _seen(problem: Problem, ways: tuple[Array, Array]) -> Problem:
     return replace(problem, x=problem.x @ ways[0], y=problem.y @ ways[1], known=None, chosen={})
 
 
-def _pseudo_pairs(maps: Maps, ways: tuple[Array, Array], pool: Pool) -> Pool:
-    """Each unpaired item and the barycentre of its neighbours in a view's joint space, both with all their features."""
+def _pseudo_pairs(maps: Maps, ways: tuple[Array, Array], pool: Pool) -> Pseudo:
+    """What a view finds in its own joint space, with all features."""
     zx, zy = (normalise(one.apply(z @ way)) for one, z, way in zip(maps, pool, ways, strict=True))
-    ux, uy = pool
-    return np.concatenate([ux, barycentres(zy, zx, ux)]), np.concatenate([barycentres(zx, zy, uy), uy])
+    return pseudo_pairs(zx, zy, *pool)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from tasks.alignment.maps import Linear
 from tasks.alignment.methods import cca
+from tasks.alignment.methods.search import rsum_of
 from tasks.alignment.problem import Choice, Fold, Maps, Problem
 
 Indices = npt.NDArray[np.int64]
@@ -26,18 +27,20 @@ def choose(problem: Problem) -> Choice:
     how = problem.plan.heads
     folds = problem.folds[:1] if len(problem.pairs) > _PAIRS else problem.folds
     if not how.warm:
-        score = _held_out(folds, Choice({"steps": how.steps}))
-        return Choice({"steps": how.steps}, [{"steps": how.steps, "rsum": round(score, 3), "folds": len(folds)}])
+        held = _held_out(folds, Choice({"steps": how.steps}))
+        tried = [{"steps": how.steps, "rsum": round(rsum_of(held), 3), "folds": len(folds)}]
+        return Choice({"steps": how.steps}, tried, held=held)
     first = cca.choose(problem)
     base = next(one["rsum"] for one in first.tried if first.values.items() <= one.items())
     lengths = (0, how.steps // 2, how.steps) if how.shape == "attention" else (0, how.steps)
-    scores = {steps: _held_out(folds, Choice(dict(first.values) | {"steps": steps})) for steps in lengths}
+    found = {steps: _held_out(folds, Choice(dict(first.values) | {"steps": steps})) for steps in lengths}
+    scores = {steps: rsum_of(held) for steps, held in found.items()}
     tried = [
         dict(first.values) | {"steps": steps, "rsum": round(base + score - scores[0], 3), "folds": len(folds)}
         for steps, score in scores.items()
     ]
     best = max(scores, key=lambda steps: (scores[steps], -steps))
-    return Choice(dict(first.values) | {"steps": best}, first.tried + tried)
+    return Choice(dict(first.values) | {"steps": best}, first.tried + tried, held=found[best])
 
 
 def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
@@ -55,8 +58,8 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     return fit
 
 
-def _held_out(folds: Sequence[Fold], choice: Choice) -> float:
-    return float(np.mean([fold.score(prepare(fold.inner, choice)(fold.train)) for fold in folds]))
+def _held_out(folds: Sequence[Fold], choice: Choice) -> list[npt.NDArray[np.float32]]:
+    return [fold.values(prepare(fold.inner, choice)(fold.train)) for fold in folds]
 
 
 def _matrices(maps: Maps) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -18,9 +18,9 @@ Indices = npt.NDArray[np.int64]
 def choose(problem: Problem) -> Choice:
     """Nothing is to be chosen; the held-out rsum is that of the only way."""
 
-    def trial(fold: Fold, _only: set[Key] | None) -> list[tuple[Key, float]]:
+    def trial(fold: Fold, _only: set[Key] | None) -> list[tuple[Key, Array]]:
         a, b = rotate(fold.moments.xy, dim=problem.plan.dim)
-        return [((), fold.score((Linear(a), Linear(b))))]
+        return [((), fold.values((Linear(a), Linear(b))))]
 
     return best_of(problem, (), trial)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,25 +46,36 @@ def solver(xx: Wide, yy: Wide, *, rx: float, ry: float) -> Callable[[Wide], tupl
     similarities in either direction. Each half is scaled to unit mean square in place of z-scores, which no single
     vector can hold.
     """
-    lift_x, lift_y = (m + r * np.trace(m) / len(m) * np.eye(len(m)) for m, r in ((xx, rx), (yy, ry)))
     same_x, same_y = (np.eye(len(m)) / np.sqrt(np.trace(m)) for m in (xx, yy))
 
     def solve(xy: Wide) -> tuple[Array, Array]:
-        px, py = np.linalg.solve(lift_x, xy), np.linalg.solve(lift_y, xy.T)
-        a = np.concatenate([px / _size(px, xx), same_x], 1)
-        b = np.concatenate([same_y, py / _size(py, yy)], 1)
+        a = np.concatenate([predictor(xx, xy, rx), same_x], 1)
+        b = np.concatenate([same_y, predictor(yy, xy.T, ry)], 1)
         return a.astype(np.float32), b.astype(np.float32)
 
     return solve
 
 
-def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, float]]:
-    m = fold.moments
-    for key in product(RIDGES, repeat=2):
-        if only is None or key in only:
-            a, b = solver(m.xx, m.yy, rx=key[0], ry=key[1])(m.xy)
-            yield key, fold.score((Linear(a), Linear(b)))
+def predictor(own: Any, cross: Any, ridge: float) -> Any:
+    """P = (C + r·c̄)⁻¹·Cxy (d, e), scaled so that x·P has a unit mean square; in the precision of the moments."""
+    p = np.linalg.solve(own + ridge * np.trace(own) / len(own) * np.eye(len(own), dtype=own.dtype), cross)
+    return p / np.sqrt(np.einsum("ij,ij->", p, own @ p))
 
 
-def _size(head: Wide, moment: Wide) -> float:
-    return float(np.sqrt(np.trace(head.T @ moment @ head)))
+def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, Array]]:
+    """In single precision; each ridge is solved once."""
+    xx, yy, xy = (one.astype(np.float32) for one in fold.moments)
+    size_x, size_y = (np.sqrt(np.trace(one)) for one in (xx, yy))
+    px, py = cache(partial(predictor, xx, xy)), cache(partial(predictor, yy, xy.T))
+    for rx, ry in product(RIDGES, repeat=2):
+        if only is None or (rx, ry) in only:
+            left, right = partial(_there, p=px(rx), size=size_x), partial(_back, p=py(ry), size=size_y)
+            yield (rx, ry), fold.values_of(fold.rows.each(left, right))
+
+
+def _there(x: Array, p: Array, size: float) -> Array:
+    return np.concatenate([x @ p, x / size], 1)
+
+
+def _back(y: Array, p: Array, size: float) -> Array:
+    return np.concatenate([y / size, y @ p], 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,45 +13,80 @@ import numpy.typing as npt
 from tasks.alignment.cca import moments, solver
 from tasks.alignment.maps import Linear, Map
 from tasks.alignment.methods import cca
+from tasks.alignment.methods.search import rsum_of
 from tasks.alignment.problem import Choice, Maps, Problem
+from tasks.mining.soft import barycentres
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Pool = tuple[Array, Array]
 """The features of the unpaired items of both sides."""
+
+
+class Pseudo(NamedTuple):
+    """Pseudo-pairs: features of both sides (n, width), and how certain each is (n,), from 0 to 1."""
+
+    x: Array
+    y: Array
+    certainty: Array
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pseudo]) -> Pseudo:
+        """Those of several together."""
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def through(self, ways: Pool) -> Pseudo:
+        """The same with features (n, w) by a matrix of either side."""
+        return Pseudo(self.x @ ways[0], self.y @ ways[1], self.certainty)
+
+
+def pseudo_pairs(zx: Array, zy: Array, x: Array, y: Array) -> Pseudo:
+    """Each unpaired item and the barycentre of its neighbours: unit vectors in a joint space, and features, by side."""
+    to_y, sure_x = barycentres(zx, zy, y)
+    to_x, sure_y = barycentres(zy, zx, x)
+    return Pseudo(np.concatenate([x, to_x]), np.concatenate([to_y, y]), np.concatenate([sure_x, sure_y]))
+
+
 Rounds = Callable[[Problem, Choice, Indices, Pool], Iterator[Maps]]
 """From a problem, CCA's values, given pairs and a pool: heads on `narrowed` features, before the first round, then
 after each, without end."""
 
 WIDTH = 256
-ROUNDS = 3
+ROUNDS = 5
 VALUES = {"rx": 3.0, "ry": 1.0, "p": 1.0}
-SHARE = 0.5
-"""Of the total weight that the given pairs keep."""
+GIVEN = 15.0
+"""Pseudo-pairs of mean certainty that a given pair outweighs: README of tasks."""
 
 
 def choose(problem: Problem, rounds: Rounds) -> Choice:
-    """CCA's values for the start, and the number of rounds that ranks best over the folds; none where all hurt."""
-    narrow = narrowed(problem)
+    """The number of rounds that ranks best over the folds, and CCA's values for their start; where all hurt, CCA's."""
+    plain, narrow = cca.choose(problem), narrowed(problem)
+    if not all(map(len, _unpaired(problem, problem.pairs[:0]))):
+        why = "no round: there must be unpaired items on both sides"
+        return Choice(dict(plain.values) | {"rounds": 0}, plain.tried, why, plain.held)
     if "narrow" not in problem.chosen:
         problem.chosen["narrow"] = cca.choose(narrow)
     first = problem.chosen["narrow"]
-    scores = []
+    held = []
     for fold in narrow.folds:
         pool = _unpaired(problem, fold.out)
         inner = replace(problem, pairs=fold.train, weights=fold.weights, known=None, chosen={})
-        scores.append([fold.score(maps) for maps in islice(rounds(inner, first, fold.train, pool), _most(pool))])
-    mean = np.array(scores).mean(0)
+        held.append([fold.values(maps) for maps in islice(rounds(inner, first, fold.train, pool), 1, ROUNDS + 1)])
+    by_rounds = [plain.held, *(list(one) for one in zip(*held, strict=True))]
+    scores = [rsum_of(one) for one in by_rounds]
     tried = [
-        dict(first.values) | {"rounds": n, "rsum": round(float(score), 3), "folds": len(scores)}
-        for n, score in enumerate(mean)
+        dict((first if n else plain).values) | {"rounds": n, "rsum": round(score, 3), "folds": len(held)}
+        for n, score in enumerate(scores)
     ]
-    why = "" if len(mean) > 1 else "no round: there must be unpaired items on both sides"
-    return Choice(dict(first.values) | {"rounds": int(mean.argmax())}, first.tried + tried, why)
+    best = int(np.argmax(scores))
+    values = {name: value for name, value in tried[best].items() if name not in ("rsum", "folds")}
+    return Choice(values, plain.tried + tried, held=by_rounds[best])
 
 
 def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indices], Maps]:
     """A function from given pairs to heads; the items that no pair of the problem holds are the unpaired ones."""
+    if not choice["rounds"]:
+        return cca.prepare(problem, choice)
     pool = _unpaired(problem, problem.pairs[:0])
 
     def fit(pairs: Indices) -> Maps:
@@ -67,13 +103,14 @@ def narrowed(problem: Problem) -> Problem:
     return replace(problem, x=problem.x[:, :WIDTH], y=y, known=None, chosen={})
 
 
-def refit(problem: Problem, pairs: Indices, pseudo: Pool) -> Maps:
-    """CCA on the given pairs and on pseudo-pairs, rows of (x, y)."""
+def refit(problem: Problem, pairs: Indices, pseudo: Pseudo, views: int = 1) -> Maps:
+    """CCA on the given pairs and on pseudo-pairs that so many views have found of the same items, by certainty."""
     x, y = problem.x, problem.y
-    count = len(pseudo[0])
+    count = len(pseudo.x)
+    sure = pseudo.certainty.astype(np.float64) + 1e-9
     added = np.stack([len(x) + np.arange(count), len(y) + np.arange(count)], 1)
-    weights = np.concatenate([np.full(len(pairs), SHARE / len(pairs)), np.full(count, (1 - SHARE) / count)])
-    long_x, long_y = np.concatenate([x, pseudo[0]]), np.concatenate([y, pseudo[1]])
+    weights = np.concatenate([np.full(len(pairs), GIVEN * views * sure.mean()), sure])
+    long_x, long_y = np.concatenate([x, pseudo.x]), np.concatenate([y, pseudo.y])
     m = moments(long_x, long_y, np.concatenate([pairs, added]), weights)
     return cca.linear(problem, *solver(m.xx, m.yy, **VALUES, dim=problem.plan.dim)(m.xy))
 
@@ -93,8 +130,3 @@ def _unpaired(problem: Problem, held: Indices) -> Pool:
         z[np.setdiff1d(np.arange(len(z)), gone)] for z, gone in zip((problem.x, problem.y), taken, strict=True)
     )
     return left, right if problem.rest is None else np.concatenate([right, problem.rest])
-
-
-def _most(pool: Pool) -> int:
-    """Heads to look at: those before the first round, and those after each."""
-    return 1 + (ROUNDS if len(pool[0]) and len(pool[1]) else 0)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from tasks.alignment.problem import Choice, Fold, Problem
 
+Array = npt.NDArray[np.float32]
 Key = tuple[float, ...]
-Trials = Callable[[Fold, set[Key] | None], Iterable[tuple[Key, float]]]
+Scored = Iterable[tuple[Key, Array]]
+"""Values, and what each held-out query of a fold adds to the rsum under them."""
+Trials = Callable[[Fold, set[Key] | None], Scored]
 _FINALISTS, _FEW_FINALISTS = 12, 40
 FEW = 1_000
 """Pairs below which one fold says little, and a trial costs little."""
@@ -19,7 +23,7 @@ def best_of(
     problem: Problem,
     names: tuple[str, ...],
     trials: Trials,
-    explore: Callable[[Fold], Iterable[tuple[Key, float]]] | None = None,
+    explore: Callable[[Fold], Scored] | None = None,
 ) -> Choice:
     """The values with the best mean over the folds. `trials(fold, only)` scores the keys in `only`, or all of them.
 
@@ -27,18 +31,23 @@ def best_of(
     """
     first, *others = problem.folds
     found = explore(first) if explore else trials(first, None)
-    scores: dict[Key, list[float]] = {key: [score] for key, score in found}
+    held: dict[Key, list[Array]] = {key: [values] for key, values in found}
     finalists = _FINALISTS if len(problem.pairs) >= FEW else _FEW_FINALISTS
-    best = sorted(scores, key=lambda key: -scores[key][0])[:finalists]
+    best = sorted(held, key=lambda key: -held[key][0].mean())[:finalists]
     for fold in others:
-        for key, score in trials(fold, set(best)):
-            scores[key].append(score)
-    winner = max(best, key=lambda key: float(np.mean(scores[key])))
+        for key, values in trials(fold, set(best)):
+            held[key].append(values)
+    winner = max(best, key=lambda key: rsum_of(held[key]))
     tried = [
-        dict(zip(names, key, strict=True)) | {"rsum": round(float(np.mean(s)), 3), "folds": len(s)}
-        for key, s in sorted(scores.items())
+        dict(zip(names, key, strict=True)) | {"rsum": round(rsum_of(some), 3), "folds": len(some)}
+        for key, some in sorted(held.items())
     ]
-    return Choice(dict(zip(names, winner, strict=True)), tried)
+    return Choice(dict(zip(names, winner, strict=True)), tried, held=held[winner])
+
+
+def rsum_of(held: Sequence[Array]) -> float:
+    """The mean over folds of their rsum, from what their queries add to it."""
+    return float(np.mean([one.mean() for one in held]))
 
 
 def uphill(score: Callable[[int, int], float], shape: tuple[int, int], start: tuple[int, int]) -> None:

@@ -13,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.methods import cca, rounds
-from tasks.alignment.methods.rounds import Pool, narrowed, refit
+from tasks.alignment.methods.rounds import Pool, narrowed, pseudo_pairs, refit
 from tasks.alignment.problem import Choice, Maps, Problem
-from tasks.mining.soft import barycentres
 from tasks.retrieval.similarity import normalise
 
 Indices = npt.NDArray[np.int64]
 
 
 def choose(problem: Problem) -> Choice:
-    """CCA's values for the start, and the number of rounds that ranks best over the folds; none where all hurt."""
+    """The number of rounds that ranks best over the folds, with CCA's values for their start; none where all hurt."""
     return rounds.choose(problem, _rounds)
 
 
@@ -38,5 +37,4 @@ def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: Pool) -> Ite
     while True:
         yield maps
         zx, zy = (normalise(one.apply(z)) for one, z in zip(maps, (ux, uy), strict=True))
-        found = np.concatenate([ux, barycentres(zy, zx, ux)]), np.concatenate([barycentres(zx, zy, uy), uy])
-        maps = refit(narrow, pairs, found)
+        maps = refit(narrow, pairs, pseudo_pairs(zx, zy, ux, uy))

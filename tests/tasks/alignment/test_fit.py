@@ -92,7 +92,8 @@ def test_a_refit_on_the_same_pairs_is_the_fit() -> None:
 def test_the_same_seed_gives_the_same_space() -> None:
     """Two fits are bit-equal; with one thread instead of two the heads agree to 1e-5."""
     left, right, pairs = views(150)
-    spaces = [fit_space(left, right, pairs, PLAN).space for _ in range(2)]
+    with threadpool_limits(2):
+        spaces = [fit_space(left, right, pairs, PLAN).space for _ in range(2)]
     assert all(
         np.array_equal(a, b) for a, b in zip(spaces[0].arrays().values(), spaces[1].arrays().values(), strict=True)
     )
@@ -150,9 +151,16 @@ def test_four_pairs_give_a_space() -> None:
 
 
 def test_banks_are_bounded_and_seeded() -> None:
-    """A bank holds each query once, at most its bound, and the same ones under one seed."""
-    rows = np.repeat(np.arange(50), 2)
-    assert bank_rows(rows, 100, 0).tolist() == list(range(50))
-    drawn = bank_rows(rows, 10, 0)
+    """A bank holds each item once, at most its bound, and the same ones under one seed."""
+    assert bank_rows(50, 100, 0).tolist() == list(range(50))
+    drawn = bank_rows(50, 10, 0)
     assert len(set(drawn.tolist())) == 10
-    assert drawn.tolist() == bank_rows(rows, 10, 0).tolist()
+    assert drawn.tolist() == bank_rows(50, 10, 0).tolist()
+
+
+def test_unpaired_items_are_queries_of_a_bank() -> None:
+    """An item without a pair is a query as any other: the bank of a side holds all its training items."""
+    left, right, pairs = views(150)
+    space = fit_space(left, right, pairs[pairs[:, 0] < 40], PLAN).space
+    for view in (left, right):
+        np.testing.assert_array_equal(space.banks[view.modality], space.project(view.modality, view.vectors))
