@@ -56,6 +56,10 @@ class EncodeParams(Params):
         {"image": ("builtin:efficientnet-lite0",), "text": ("builtin:minilm",)},
         description="Encoders of each modality; several of one modality are joined.",
     )
+    parts: bool = Field(
+        False,
+        description="Keep the windows and frames of what lasts beside its pooled vector: then a hit tells its time.",
+    )
     shard_items: int = Field(4_096, gt=0, description="Contents in one Prefect task, about.")
 
     @model_validator(mode="after")

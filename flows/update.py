@@ -24,7 +24,9 @@ from storage.marks import remember
 from storage.promotions import history, manifest_of
 from storage.workspace import Workspace
 from tasks.align import space_id_of
+from tasks.encode import tables_of
 from tasks.index import index_space
+from tasks.moments import project_moments
 from tasks.project import project_items
 from tasks.promote import promote_space
 from tasks.refs import Aligned, GroupReport, Ingested, Rate, SpaceUpdate, Updated
@@ -41,7 +43,7 @@ def update(params: UpdateParams) -> Updated:
     Searches answer from the published versions meanwhile. A new space replaces one in force only through the gate.
     """
     start = time.perf_counter()
-    with at_work(f"update {params.label}") as (_, workspace), live("update"):
+    with at_work(f"update {params.label}") as (settings, workspace), live("update"):
         plans, skipped = planned(workspace, params)
         for reason in skipped:
             get_run_logger().warning("%s", reason)
@@ -54,7 +56,7 @@ def update(params: UpdateParams) -> Updated:
             }
             updates = [_bring_along(workspace, space, plans, ingested, refit=params.refit) for space in spaces]
         keep = next(iter(plans.values())).keep
-        used = tuple(encoder.table for one in ingested.values() for encoder in one.encoded)
+        used = tuple(name for one in plans.values() for name in tables_of(one, settings.device))
         upkeep = keep_up(workspace, keep, used) if params.upkeep and len(plans) == _recorded(workspace) else None
         if upkeep is not None:
             history_older(keep.runs_days)
@@ -148,6 +150,8 @@ def _bring_along(
     params = plans[lead]
     projected = project_items(workspace, space.space, space.collections, space.encoded, params.refresh_cache)
     index = index_space(workspace, space.space, params.index, params.refresh_cache)
+    keep = any(one.encode.parts for name, one in plans.items() if name in space.collections)
+    project_moments(workspace, space.space, space.collections, space.encoded, keep, params.index, params.refresh_cache)
     parts = [ingested[name].groups for name in space.collections if name in ingested]
     groups = GroupReport.joined(parts) if len(parts) == len(space.collections) else space.groups
     now = space.model_copy(update={"index": index, "groups": groups})
