@@ -44,7 +44,7 @@ def plan_collection(
     reader = open_reader(params.source, params.columns)
     folder = workspace.staging(f".plan-{name}")
     try:
-        _, faults = stage_rows(reader, folder, f"scan {name}")
+        _, faults = stage_rows(reader, folder, f"scan {name}", params.preprocess.sound_tracks)
         waiting = waiting_buckets(workspace, name, params.preprocess, folder)
         touched = list(range(BUCKETS)) if verify else sorted(waiting)
         staged = staged_buckets(folder)
