@@ -28,9 +28,10 @@ from storage.tables import Store, matrix
 from storage.workspace import Workspace
 from tasks.align import open_space
 from tasks.changes import both
-from tasks.encode import encode_shard, plan_encoding
+from tasks.encode import encode_shard, plan_encoding, tables_of
 from tasks.index import index_space
 from tasks.media.text import cjk_runs
+from tasks.moments import project_moments
 from tasks.preprocess import check_failures, gathered, group_items, preprocess_shard, scan_source
 from tasks.project import project_items
 from tasks.promote import decide, enact
@@ -60,10 +61,12 @@ def build(workspace: Workspace, params: PipelineParams, *, verify: bool = False,
     groups = group_items.fn(workspace, scan.collection, read, anew)
     encoded = []
     for modality, encoder in both(encode.encoders, {}):
-        plan = plan_encoding.fn(workspace, scan.collection, modality, encoder, "cpu", encode.shard_items, anew)
+        plan = plan_encoding.fn(
+            workspace, scan.collection, modality, encoder, "cpu", encode.shard_items, anew, encode.parts
+        )
         encoded.append(plan.source)
         for shard in gathered(plan.shards, encode.shard_items) if pending_only else plan.shards:
-            encode_shard.fn(workspace, scan.collection, plan.source, shard, scan.root, "cpu", 1, read)
+            encode_shard.fn(workspace, scan.collection, plan.source, shard, scan.root, "cpu", 1, read, encode.parts)
     check_failures.fn(workspace, scan.collection, read.failure_budget)
     return Built(scan.collection, groups, tuple(encoded))
 
@@ -78,11 +81,13 @@ def bring_up_to_date(
         space = Aligned.model_validate(manifest_of(store, name))
         project_items.fn(workspace, space.space, space.collections, space.encoded, params.refresh_cache)
         index = index_space.fn(workspace, space.space, params.index, params.refresh_cache)
+        about = (space.space, space.collections, space.encoded)
+        project_moments.fn(workspace, *about, params.encode.parts, params.index, params.refresh_cache)
         now = space.model_copy(update={"index": index})
         if now != space:
             enact(store, now, decide(store, now, params.gate))
     if upkeep:
-        keep_up.fn(workspace, params.keep, tuple(one.table for one in done.encoded))
+        keep_up.fn(workspace, params.keep, tables_of(params, "cpu"))
     return done
 
 
