@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tasks.encoders.registry import load, resolve
 from tests.sounds import Samples, tone, written
 from tests.tiny import COLOURS
 
@@ -96,6 +97,9 @@ def test_hours_in_bounded_memory(tiny_encoders: dict[str, tuple[str, ...]], tmp_
     Path(queries["audio"]).write_bytes(short_sound("black", 99))
     film(Path(queries["video"]), iter([COLOURS["red"]] * 4))
     video = f"frames:{tiny_encoders['image'][0]}&every={EVERY:g}"
+    load(
+        resolve(video), device="cpu", models_dir=tmp_path / "workspace" / "models"
+    )  # converted by torch, with its memory
     encoders = {"audio": ["builtin:logmel"], "video": [video], "text": list(tiny_encoders["text"])}
     done = subprocess.run(
         [sys.executable, "-m", "tests.tasks.hours", str(folder), json.dumps(encoders), json.dumps(queries)],
