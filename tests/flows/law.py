@@ -193,8 +193,9 @@ def _words(store: Store, items: list[dict[str, Any]]) -> dict[str, str]:
     texts = {item["key"]: item["text"] for item in items if item["text"] is not None}
     said: dict[str, list[str]] = defaultdict(list)
     for pair in store.read(schemas.PAIRS, ["left", "right", "source"]).to_pylist():
-        if pair["source"] == "given" and pair["right"] in texts:
-            said[pair["left"]].append(texts[pair["right"]])
+        for one, other in ((pair["left"], pair["right"]), (pair["right"], pair["left"])):
+            if pair["source"] == "given" and other in texts:
+                said[one].append(texts[other])
     return {
         item["key"]: " · ".join(
             filter(None, [item["text"], *(sorted(said[item["key"]]) if item["text"] is None else []), item["lexical"]])
