@@ -47,5 +47,5 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
                 space = fitted(pairs.digest)
         project_items(workspace, space, collections, encoded, refresh)
         index = index_space(workspace, space, params.index, refresh)
-        project_moments(workspace, space, collections, encoded, params.encode.parts, params.index, refresh)
+        project_moments(workspace, space, collections, encoded, params.index, refresh)
         return Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=groups, mined=mined)

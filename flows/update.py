@@ -150,8 +150,7 @@ def _bring_along(
     params = plans[lead]
     projected = project_items(workspace, space.space, space.collections, space.encoded, params.refresh_cache)
     index = index_space(workspace, space.space, params.index, params.refresh_cache)
-    keep = any(one.encode.parts for name, one in plans.items() if name in space.collections)
-    project_moments(workspace, space.space, space.collections, space.encoded, keep, params.index, params.refresh_cache)
+    project_moments(workspace, space.space, space.collections, space.encoded, params.index, params.refresh_cache)
     parts = [ingested[name].groups for name in space.collections if name in ingested]
     groups = GroupReport.joined(parts) if len(parts) == len(space.collections) else space.groups
     now = space.model_copy(update={"index": index, "groups": groups})

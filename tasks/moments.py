@@ -40,18 +40,17 @@ def project_moments(
     space: SpaceRef,
     collections: tuple[str, ...],
     encoded: tuple[EncoderRef, ...],
-    keep: bool,  # noqa: FBT001 - a task's parameters are its form
     index: IndexParams,
-    refresh: bool = False,  # noqa: FBT001, FBT002
+    refresh: bool = False,  # noqa: FBT001, FBT002 - a task's parameters are its form
 ) -> Moments:
-    """Bring the moments of a space to the parts that are kept of its items, and index them; drop them unless `keep`.
+    """Bring the moments of a space to the parts that are kept of its items, and index them.
 
-    Nothing is encoded. An item whose modality has several encoders has the parts of the first of them; each other one
-    tells what it has nearest in time.
+    Nothing is encoded. Where no parts are kept there is no table. An item whose modality has several encoders has the
+    parts of the first of them; each other one tells what it has nearest in time.
     """
     store, table = workspace.store, moments_table(space.table)
     tables = {name: own for name in space.modalities if (own := _tables(store, name, encoded))}
-    if not (keep and tables):
+    if not tables:
         store.drop(table)
         return Moments(table=table)
     done = remembered(

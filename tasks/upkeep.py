@@ -28,8 +28,8 @@ def keep_up(workspace: Workspace, keep: KeepParams, wanted: tuple[str, ...], dry
     """Compact, drop and delete by the stated retention; in a dry run only tell.
 
     `wanted` are tables of vectors, tokens and parts that the recorded collections use. What the published spaces and
-    those that a roll-back reaches refer to is never touched; parts stand with their vectors while a collection keeps
-    any.
+    those that a roll-back reaches refer to is never touched. Parts, and moments beside a space, stand while a
+    collection keeps any.
     """
     store = workspace.store
     kept = retained(store, keep.spaces)
@@ -87,9 +87,8 @@ def _expired_spaces(workspace: Workspace, kept: list[Manifest]) -> list[Path]:
 def _unused_tables(store: Store, kept: list[Manifest], wanted: tuple[str, ...]) -> list[str]:
     spaces = {one["space"]["table"] for one in kept}
     used = spaces | {e["table"] for one in kept for e in one["encoded"]} | set(wanted)
-    used |= {moments_table(one) for one in spaces}
     if any(name.startswith(PARTS) for name in wanted):
-        used |= {parts_table(name) for name in used if name.startswith("embeddings_")}
+        used |= {parts_table(name) for name in used if name.startswith("embeddings_")} | set(map(moments_table, spaces))
     kinds = ("space_", "embeddings_", "tokens_", PARTS, MOMENTS)
     return [name for name in store.names() if name.startswith(kinds) and name not in used]
 

@@ -149,7 +149,7 @@ def made_ground(
             space = fit.fn(workspace, name, ("others",), done.groups.digest, encoded, align)
             project_items.fn(workspace, space, collections, encoded)
             index = index_space.fn(workspace, space, IndexParams())
-            project_moments.fn(workspace, space, collections, encoded, True, IndexParams())
+            project_moments.fn(workspace, space, collections, encoded, IndexParams())
             aligned = Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=done.groups)
             enact(workspace.store, aligned, decide(workspace.store, aligned, GateParams()))
         starts = []

@@ -47,7 +47,7 @@ def main(folder: str, encoders: str, queries: str) -> None:
             space = fit.fn(workspace, modality, collections, done.groups.digest, encoded, align)
             project_items.fn(workspace, space, collections, encoded)
             index = index_space.fn(workspace, space, IndexParams())
-            moments = project_moments.fn(workspace, space, collections, encoded, True, IndexParams())
+            moments = project_moments.fn(workspace, space, collections, encoded, IndexParams())
             aligned = Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=done.groups)
             enact(workspace.store, aligned, decide(workspace.store, aligned, GateParams(policy="always")))
             answer = Searcher(workspace, modality, device="cpu").by_file(Path(query), target=modality, k=8)

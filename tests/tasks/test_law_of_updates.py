@@ -278,13 +278,16 @@ def test_any_history_ends_like_a_fresh_build(ground: Ground, monkeypatch: pytest
 def test_any_history_of_what_lasts_ends_like_a_fresh_build(
     tiny_encoders: dict[str, tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same for sounds and clips, their sound tracks and their parts; of as many histories a tenth."""
+    """The same for sounds and clips, their sound tracks and their parts; clips have two encoders, whose parts stand at
+    other times. Of as many histories a tenth.
+    """
     start = int(os.environ.get("MODALIGN_SEED") or random.SystemRandom().randrange(2**32))
 
     class Here(Histories):
         pass
 
-    lasting = {"audio": ("builtin:logmel",), "video": (f"frames:{tiny_encoders['image'][0]}&n=2",)}
+    frames = f"frames:{tiny_encoders['image'][0]}"
+    lasting = {"audio": ("builtin:logmel",), "video": (f"{frames}&n=2", f"{frames}&every=0.3&pool=attention")}
     with made_ground(lasting | {"text": tiny_encoders["text"]}, tmp_path, histories.LASTING) as Here.ground:
         _run(Here, SEQUENCES // 10 or 12, start, monkeypatch)
 

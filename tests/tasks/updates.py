@@ -82,7 +82,7 @@ def bring_up_to_date(
         project_items.fn(workspace, space.space, space.collections, space.encoded, params.refresh_cache)
         index = index_space.fn(workspace, space.space, params.index, params.refresh_cache)
         about = (space.space, space.collections, space.encoded)
-        project_moments.fn(workspace, *about, params.encode.parts, params.index, params.refresh_cache)
+        project_moments.fn(workspace, *about, params.index, params.refresh_cache)
         now = space.model_copy(update={"index": index})
         if now != space:
             enact(store, now, decide(store, now, params.gate))
