@@ -12,6 +12,7 @@ from tasks.duplicates import check_duplicates
 from tasks.fit import fit
 from tasks.index import index_space
 from tasks.mine import mine_pairs
+from tasks.moments import project_moments
 from tasks.project import project_items
 from tasks.refs import Aligned, GroupReport, Ingested, SpaceRef
 
@@ -46,4 +47,5 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
                 space = fitted(pairs.digest)
         project_items(workspace, space, collections, encoded, refresh)
         index = index_space(workspace, space, params.index, refresh)
+        project_moments(workspace, space, collections, encoded, params.index, refresh)
         return Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=groups, mined=mined)

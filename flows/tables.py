@@ -210,13 +210,14 @@ def show_answer(answer: Answer) -> None:
             "cosine": "" if hit.similarity is None else f"{hit.similarity:.3f}",
             "exact": "" if hit.probability is None else f"{hit.probability:.0%}",
             "percentile": "" if hit.percentile is None else f"{hit.percentile:.2f}",
+            "time": "" if hit.start is None else clock(hit.start),
             "item": " ".join(part for part in (str(hit.attributes.get("emoji", "")), hit.uri or hit.modality) if part),
             "words": hit.text[:80],
         }
         for number, hit in enumerate(answer.hits, 1)
     ]
     table = Table()
-    shown = [name for name in rows[0] if name not in ("exact", "percentile") or any(row[name] for row in rows)]
+    shown = [name for name in rows[0] if name not in ("exact", "percentile", "time") or any(row[name] for row in rows)]
     for name in shown:
         table.add_column(name, justify="left" if name in ("item", "words") else "right", overflow="fold")
     for row in rows:
@@ -227,6 +228,16 @@ def show_answer(answer: Answer) -> None:
             "exact: how likely it is the very item meant, not just one that fits; "
             "percentile: random pairs that score lower"
         )
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> clock(83.9), clock(7265)
+    ('0:01:23', '2:01:05')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def show_status(facts: dict[str, Any]) -> None:

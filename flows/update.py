@@ -24,8 +24,10 @@ from storage import catalog, schemas
 from storage.marks import remember
 from storage.promotions import history, manifest_of
 from storage.workspace import Workspace
+from tasks.encode import tables_of
 from tasks.fit import extended_id, space_id_of
 from tasks.index import index_space
+from tasks.moments import project_moments
 from tasks.project import project_items
 from tasks.promote import promote_space
 from tasks.refs import Aligned, EncoderRef, GroupReport, Ingested, Rate, SpaceUpdate, Updated
@@ -42,7 +44,7 @@ def update(params: UpdateParams) -> Updated:
     Searches answer from the published versions meanwhile. A new space replaces one in force only through the gate.
     """
     start = time.perf_counter()
-    with at_work(f"update {params.label}") as (_, workspace), live("update"):
+    with at_work(f"update {params.label}") as (settings, workspace), live("update"):
         plans, skipped = planned(workspace, params)
         for reason in skipped:
             get_run_logger().warning("%s", reason)
@@ -55,7 +57,7 @@ def update(params: UpdateParams) -> Updated:
             }
             updates = [_bring_along(workspace, space, plans, ingested, refit=params.refit) for space in spaces]
         keep = next(iter(plans.values())).keep
-        used = tuple(encoder.table for one in ingested.values() for encoder in one.encoded)
+        used = tuple(name for one in plans.values() for name in tables_of(one, settings.device))
         upkeep = keep_up(workspace, keep, used) if params.upkeep and len(plans) == _recorded(workspace) else None
         if upkeep is not None:
             history_older(keep.runs_days)
@@ -156,6 +158,7 @@ def _bring_along(
     params = plans[lead]
     projected = project_items(workspace, space.space, space.collections, space.encoded, params.refresh_cache)
     index = index_space(workspace, space.space, params.index, params.refresh_cache)
+    project_moments(workspace, space.space, space.collections, space.encoded, params.index, params.refresh_cache)
     parts = tuple(ingested[name] for name in space.collections if name in ingested)
     whole = len(parts) == len(space.collections)
     groups = GroupReport.joined([one.groups for one in parts]) if whole else space.groups

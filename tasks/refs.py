@@ -276,6 +276,16 @@ class Projected(Ref):
     seconds: float = 0.0
 
 
+class Moments(Ref):
+    """The parts of a space's items in the joint space: how many, and how many were projected or removed for that."""
+
+    table: str
+    rows: int = 0
+    projected: int = 0
+    removed: int = 0
+    seconds: float = 0.0
+
+
 class Aligned(Ref):
     """A fitted, projected and indexed space, and what it was made of: the manifest that a name is published with."""
 
