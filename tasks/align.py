@@ -96,7 +96,7 @@ def load_training(
     ends = ends[(ends >= 0).all(1)]
     if not len(ends):
         raise RunError(
-            f"no pair of {names[0]} and {names[1]} lies in the training split of {', '.join(collections)}",
+            f"no pair of {names[0]} and {names[1]} with vectors lies in the training split of {', '.join(collections)}",
             "declare pairs in the metadata, or check the split column",
         )
     numbers = np.unique(np.concatenate([side.groups for side in sides]), return_inverse=True)[1]

@@ -100,6 +100,8 @@ def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indic
 def narrowed(problem: Problem) -> Problem:
     """The leading principal components alone; they were found on paired and unpaired items together."""
     y = problem.y[:, :WIDTH] if problem.rest is None else problem.y
+    if problem.x.shape[1] <= WIDTH and y.shape == problem.y.shape:
+        return problem
     return replace(problem, x=problem.x[:, :WIDTH], y=y, known=None, chosen={})
 
 
