@@ -32,6 +32,11 @@ class PreprocessParams(Params):
     max_bytes: int = Field(256_000_000, gt=0, description="A larger file is quarantined unread.")
     max_seconds: float = Field(43_200.0, gt=0, description="A longer sound or video is quarantined.")
     max_chars: int = Field(2_000, gt=0, description="A longer text is cut here and marked truncated.")
+    sound_tracks: Literal["no", "alone", "texts"] = Field(
+        "no",
+        description="Sound tracks of videos as items. alone: each paired with its video; texts: also with the texts of "
+        "its row.",
+    )
     shard_rows: int = Field(4_096, gt=0, description="Rows in one Prefect task, about.")
     heldout_share: float = Field(0.2, gt=0, lt=1, description="Share of groups held out where no split is declared.")
     split_seed: int = Field(0, ge=0, description="Seed of the drawn split.")
@@ -55,6 +60,10 @@ class EncodeParams(Params):
     encoders: dict[str, tuple[str, ...]] = Field(
         {"image": ("builtin:efficientnet-lite0",), "text": ("builtin:minilm",)},
         description="Encoders of each modality; several of one modality are joined.",
+    )
+    parts: bool = Field(
+        False,
+        description="Keep the windows and frames of what lasts beside its pooled vector: then a hit tells its time.",
     )
     shard_items: int = Field(4_096, gt=0, description="Contents in one Prefect task, about.")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from prefect import flow
 
-from config.errors import UserError
 from config.params import PipelineParams
 from config.settings import Settings
 from flows.align_spaces import align_spaces
@@ -13,7 +12,7 @@ from storage import catalog
 from storage.workspace import Workspace
 from tasks.encode import encoders_of
 from tasks.grouping import group_collection
-from tasks.ingested import collections_of, refs_of
+from tasks.ingested import check_tables, collections_of, refs_of
 from tasks.promote import promote_space
 from tasks.refs import Aligned, Decision, EncoderRef, Ingested
 
@@ -30,11 +29,7 @@ def _align(
 ) -> tuple[Aligned, Decision]:
     chosen = collections_of(workspace, names)
     encoded = refs_of(encoders_of(params), settings.device)
-    for one in encoded:
-        if not workspace.store.exists(one.table):
-            raise UserError(
-                f"nothing is encoded with {one.encoder}", "run `modalign ingest SOURCE` with this profile first"
-            )
+    check_tables(workspace.store, encoded)
     ingested = tuple(ingested_before(workspace, name, encoded, params) for name in chosen)
     aligned = align_spaces(params, ingested, space or "+".join(chosen))
     return aligned, promote_space(workspace, aligned, params.gate)

@@ -8,10 +8,11 @@ from prefect.logging import get_run_logger
 from config.params import PipelineParams
 from flows.context import at_work, cached, folder_exists
 from flows.summaries import duplicates_artifact, mined_artifact, rounds_artifacts
-from tasks.align import fit
 from tasks.duplicates import check_duplicates
+from tasks.fit import fit
 from tasks.index import index_space
 from tasks.mine import mine_pairs
+from tasks.moments import project_moments
 from tasks.project import project_items
 from tasks.refs import Aligned, GroupReport, Ingested, SpaceRef
 
@@ -24,7 +25,7 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
         collections = tuple(one.collection for one in ingested)
         groups = GroupReport.joined([one.groups for one in ingested])
         content = groups.digest
-        encoded = ingested[0].encoded
+        encoded = Ingested.encoders(ingested)
 
         near = check_duplicates(workspace, name, collections, encoded, params.preprocess, refresh)
         get_run_logger().info("%s", duplicates_artifact(name, near))
@@ -46,4 +47,5 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
                 space = fitted(pairs.digest)
         project_items(workspace, space, collections, encoded, refresh)
         index = index_space(workspace, space, params.index, refresh)
+        project_moments(workspace, space, collections, encoded, params.index, refresh)
         return Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=groups, mined=mined)

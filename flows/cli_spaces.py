@@ -6,7 +6,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.command import DEFAULT, Common, app, print_json, say, settings_of, writer
+from flows.command import (
+    DEFAULT,
+    Common,
+    app,
+    names_in,
+    params_of,
+    print_json,
+    say,
+    session,
+    settings_of,
+    writer,
+)
 
 
 @app.command
@@ -48,6 +59,35 @@ def spaces(*, history: Annotated[bool, Parameter(negative="")] = False, common: 
         show_rows(rows, "nothing has been promoted yet")
     else:
         show_spaces(rows)
+
+
+@app.command
+def extend(*, space: str | None = None, collections: str | None = None, common: Common = DEFAULT) -> None:
+    """Add the modalities that a space lacks: each is bound through the one that most known pairs join it to.
+
+    Heads and vectors of the others stay as they are, bit for bit. Ingest the new modality first.
+    Examples: `modalign extend` · `modalign extend --space photos --collections sounds`
+
+    Parameters
+    ----------
+    space
+        Name of the space; without it the one published last.
+    collections
+        Further collections to take in, separated by commas, beside those that the space has.
+    """
+    params, settings = params_of(None, None, common)
+    with session(settings, common):
+        from flows.extend_spaces import extend_published
+
+        aligned, decision = extend_published(params, space, names_in(collections))
+    made = aligned.space
+    bound = ", ".join(f"{name} through {pivot}" for name, pivot in made.bound.items())
+    say(
+        common,
+        {"space": aligned.model_dump(mode="json"), "decision": decision.model_dump(mode="json")},
+        f"space {made.name} ({made.space_id}): {', '.join(made.base)}, and bound {bound}; {decision.event}: "
+        f"{decision.reason}; next: modalign evaluate",
+    )
 
 
 @app.command

@@ -18,7 +18,7 @@ from config.params import KeepParams, PipelineParams
 from flows.context import at_work
 from storage import catalog
 from storage.workspace import Workspace
-from tasks.encode import encoders_of, spec_of, table_of
+from tasks.encode import tables_of
 from tasks.refs import Upkeep
 from tasks.upkeep import keep_up
 
@@ -27,6 +27,8 @@ FLOWS = (
     "pipeline",
     "ingest",
     "align spaces",
+    "extend spaces",
+    "extend",
     "assess",
     "assess published",
     "gc",
@@ -50,12 +52,9 @@ def gc(params: KeepParams, dry_run: bool = False) -> Upkeep:  # noqa: FBT001, FB
 
 
 def wanted_tables(workspace: Workspace, device: str) -> tuple[str, ...]:
-    """Embeddings tables that the recorded collections are encoded into."""
-    wanted = []
-    for row in catalog.collections(workspace.store):
-        for modality, encoders in encoders_of(PipelineParams.model_validate_json(row["params"])).items():
-            wanted += [table_of(spec_of(name, modality), device) for name in encoders]
-    return tuple(dict.fromkeys(wanted))
+    """Tables that the recorded collections are encoded into."""
+    recorded = [PipelineParams.model_validate_json(row["params"]) for row in catalog.collections(workspace.store)]
+    return tuple(dict.fromkeys(name for params in recorded for name in tables_of(params, device)))
 
 
 @task(name="forget old runs", task_run_name="forget runs older than {days} days")

@@ -32,14 +32,14 @@ def encode_pending(
     few: bool,
 ) -> tuple[EncoderRef, list[EncodeReport]]:
     """Encode what a collection still lacks under one encoder; `few` starts no task where nothing is to be done."""
-    anew, items = params.refresh_cache, params.encode.shard_items
-    plan = plan_encoding(workspace, collection, modality, encoder, settings.device, items, anew)
+    anew, items, parts = params.refresh_cache, params.encode.shard_items, params.encode.parts
+    plan = plan_encoding(workspace, collection, modality, encoder, settings.device, items, anew, parts)
     stages = []
     for shard in gathered(plan.shards, items) if few else plan.shards:
         # a cached reference may outlive its data: what is pending is encoded whatever the cache says
         run = encode_shard.with_options(refresh_cache=anew or shard.pending > 0)
         stage: EncodeReport = run(
-            workspace, collection, plan.source, shard, root, settings.device, settings.threads, params.preprocess
+            workspace, collection, plan.source, shard, root, settings.device, settings.threads, params.preprocess, parts
         )
         if shard.pending:
             stages.append(stage)

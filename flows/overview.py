@@ -13,6 +13,7 @@ from storage.filters import eq
 from storage.spaces import published, read_json
 from storage.tables import Store
 from storage.workspace import Workspace
+from tasks.parts import PARTS
 
 
 def overview(settings: Settings) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def overview(settings: Settings) -> dict[str, Any]:
         "embeddings": [
             {"table": name, "vectors": store.count(name), "fingerprint": store.metadata(name)["modalign.fingerprint"]}
             for name in store.names()
-            if name.startswith(("embeddings_", "tokens_"))
+            if name.startswith(("embeddings_", "tokens_", PARTS))
         ],
         "spaces": [_space(store, name) for name in sorted(store.strings(schemas.PUBLISHED, "name"))],
     }

@@ -16,7 +16,7 @@ from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.index import index_table
 from tasks.project import project
-from tasks.promote import Comparison, compare, decide, enact
+from tasks.promote import Comparison, compare, compare_further, decide, enact
 from tasks.refs import Aligned, Decision, Staleness
 
 
@@ -128,7 +128,14 @@ def difference(workspace: Workspace, one: str, other: str) -> dict[str, Any]:
         if lines[0].get(key) != lines[1].get(key)
     }
     found: Comparison = compare(store, old, new, GateParams())
-    return {"from": old.space.space_id, "to": new.space.space_id, "differs": unlike, "compared": found.figures()}
+    further = compare_further(store, old, new, GateParams())
+    return {
+        "from": old.space.space_id,
+        "to": new.space.space_id,
+        "differs": unlike,
+        "compared": found.figures(),
+        "further": {"_and_".join(names): one.figures() for names, one in further.items()},
+    }
 
 
 def _facts(space: Aligned, config: dict[str, Any]) -> dict[str, Any]:

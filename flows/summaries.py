@@ -76,8 +76,13 @@ def rounds_artifacts(space: SpaceRef) -> None:
     for one in space.rounds:
         verdict = "accepted" if one.accepted else "refused"
         row = {"round": one.number, "verdict": verdict, "rsum before": one.before, "rsum after": one.after}
-        about = f"{space.name}: round {one.number} of pseudo-pairs {verdict}, {one.before:.1f} to {one.after:.1f}"
-        create_table_artifact([row], key=key_of(f"round-{one.number}", space.name), description=about)
+        kind, of = (
+            (f"round-{one.modality}-{one.number}", f" of {one.modality}")
+            if one.modality
+            else (f"round-{one.number}", "")
+        )
+        about = f"{space.name}: round {one.number} of pseudo-pairs{of} {verdict}, {one.before:.1f} to {one.after:.1f}"
+        create_table_artifact([row], key=key_of(kind, space.name), description=about)
 
 
 def mined_artifact(space: str, mined: Mined) -> str:
@@ -132,10 +137,22 @@ def score_artifacts(score: ScoreRef, before: dict[str, Any] | None = None) -> st
         f"# {headline}\n\n"
         f"On split `{figures['split']}`, space `{figures['space']}`; without the hubness correction "
         f"{figures['rsum_raw']:.1f}. Index {figures['ann']['kind']}: recall@10 {figures['ann']['recall']:.3f}.\n\n"
+        + "".join(f"- {line}\n" for line in reach(figures))
         + "".join(f"- the encoders {note}\n" for note in figures["seen"])
     )
     create_markdown_artifact(text, key=key_of("headline", figures["name"]), description=headline)
     return headline
+
+
+def reach(figures: dict[str, Any]) -> list[str]:
+    """What was measured between modalities that were not fitted together, and what could not be, a line each."""
+    lines = [
+        f"{name.replace('_to_', '→')} is bound through {', '.join(one['through'])}"
+        for name, one in figures["directions"].items()
+        if one["through"]
+    ]
+    lines += [f"not measured: no held-out pair joins {one} and {other}" for one, other in figures["unlinked"]]
+    return lines + [f"{modality} is left out: {why}" for modality, why in figures["left_out"].items()]
 
 
 def slices_artifact(score: ScoreRef) -> None:
@@ -189,7 +206,7 @@ def decision_artifact(decision: Decision) -> None:
         "|---|---|",
         *(
             f"| {name} | {round(value, 4) if isinstance(value, float) else value} |"
-            for name, value in decision.figures.items()
+            for name, value in _flat(decision.figures).items()
         ),
     ]
     create_markdown_artifact(
@@ -197,6 +214,14 @@ def decision_artifact(decision: Decision) -> None:
         key=key_of("promotion", decision.name),
         description=f"{decision.name}: {decision.event}; {decision.reason}",
     )
+
+
+def _flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures of the gate, those between further modalities after the others."""
+    further = figures.get("further", {})
+    return {name: value for name, value in figures.items() if name != "further"} | {
+        f"{pair.replace('_', ' ')}: {name}": value for pair, of in further.items() for name, value in of.items()
+    }
 
 
 def trained_artifact(names: tuple[str, ...], trained: TrainedRef, decision: Decision | None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.summaries import score_rows, slice_rows, stage_table
+from flows.summaries import reach, score_rows, slice_rows, stage_table
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -32,7 +32,7 @@ def console_for() -> Console:
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
-    """The table of results: both directions with intervals, chance and the shuffled control."""
+    """The table of results: every direction with intervals, chance and the shuffled control."""
     console = console_for()
     low, high = metrics["rsum_interval"]
     drawn = " (drawn here, by group and seed)" if metrics["split_drawn"] else ""
@@ -72,6 +72,8 @@ def show_metrics(metrics: dict[str, Any]) -> None:
         )
         last = label
     console.print(table)
+    for line in reach(metrics):
+        console.print(line, highlight=False)
     _show_slices(console, metrics)
     for name, report in metrics["directions"].items():
         console.print(f"{name.replace('_to_', '→')} {_meaning(report['calibration'])}", highlight=False)
@@ -208,13 +210,14 @@ def show_answer(answer: Answer) -> None:
             "cosine": "" if hit.similarity is None else f"{hit.similarity:.3f}",
             "exact": "" if hit.probability is None else f"{hit.probability:.0%}",
             "percentile": "" if hit.percentile is None else f"{hit.percentile:.2f}",
+            "time": "" if hit.start is None else clock(hit.start),
             "item": " ".join(part for part in (str(hit.attributes.get("emoji", "")), hit.uri or hit.modality) if part),
             "words": hit.text[:80],
         }
         for number, hit in enumerate(answer.hits, 1)
     ]
     table = Table()
-    shown = [name for name in rows[0] if name not in ("exact", "percentile") or any(row[name] for row in rows)]
+    shown = [name for name in rows[0] if name not in ("exact", "percentile", "time") or any(row[name] for row in rows)]
     for name in shown:
         table.add_column(name, justify="left" if name in ("item", "words") else "right", overflow="fold")
     for row in rows:
@@ -225,6 +228,16 @@ def show_answer(answer: Answer) -> None:
             "exact: how likely it is the very item meant, not just one that fits; "
             "percentile: random pairs that score lower"
         )
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> clock(83.9), clock(7265)
+    ('0:01:23', '2:01:05')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def show_status(facts: dict[str, Any]) -> None:
@@ -360,14 +373,15 @@ def show_difference(found: dict[str, Any]) -> None:
         [{"": key, found["from"]: str(old), found["to"]: str(new)} for key, (old, new) in found["differs"].items()],
         "they were made in the same way",
     )
-    told = found["compared"]
-    console.print(
-        f"rsum {told['old']:.1f} → {told['new']:.1f} ({told['difference']:+.1f}, "
-        f"interval {told['difference_low']:+.1f} to {told['difference_high']:+.1f}) "
-        f"on {told['queries']:,} queries of {told['groups']:,} held-out groups of split {told['split']}; "
-        f"the first hit is the same for {told['agreement']:.1%}",
-        highlight=False,
-    )
+    pairs = {"": found["compared"]} | {f"{name.replace('_', ' ')}: ": told for name, told in found["further"].items()}
+    for name, told in pairs.items():
+        console.print(
+            f"{name}rsum {told['old']:.1f} → {told['new']:.1f} ({told['difference']:+.1f}, "
+            f"interval {told['difference_low']:+.1f} to {told['difference_high']:+.1f}) "
+            f"on {told['queries']:,} queries of {told['groups']:,} held-out groups of split {told['split']}; "
+            f"the first hit is the same for {told['agreement']:.1%}",
+            highlight=False,
+        )
 
 
 def show_checks(checks: Sequence[Check]) -> None:

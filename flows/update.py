@@ -15,6 +15,7 @@ from config.params import PipelineParams, UpdateParams
 from flows.align_spaces import align_spaces
 from flows.assess import assess
 from flows.context import at_work
+from flows.extend_spaces import extend_spaces
 from flows.gc import history_older
 from flows.ingest import ingest
 from flows.live import live, tag_run
@@ -23,11 +24,13 @@ from storage import catalog, schemas
 from storage.marks import remember
 from storage.promotions import history, manifest_of
 from storage.workspace import Workspace
-from tasks.align import space_id_of
+from tasks.encode import tables_of
+from tasks.fit import extended_id, space_id_of
 from tasks.index import index_space
+from tasks.moments import project_moments
 from tasks.project import project_items
 from tasks.promote import promote_space
-from tasks.refs import Aligned, GroupReport, Ingested, Rate, SpaceUpdate, Updated
+from tasks.refs import Aligned, EncoderRef, GroupReport, Ingested, Rate, SpaceUpdate, Updated
 from tasks.staleness import assess_drift
 from tasks.upkeep import keep_up
 
@@ -41,7 +44,7 @@ def update(params: UpdateParams) -> Updated:
     Searches answer from the published versions meanwhile. A new space replaces one in force only through the gate.
     """
     start = time.perf_counter()
-    with at_work(f"update {params.label}") as (_, workspace), live("update"):
+    with at_work(f"update {params.label}") as (settings, workspace), live("update"):
         plans, skipped = planned(workspace, params)
         for reason in skipped:
             get_run_logger().warning("%s", reason)
@@ -54,7 +57,7 @@ def update(params: UpdateParams) -> Updated:
             }
             updates = [_bring_along(workspace, space, plans, ingested, refit=params.refit) for space in spaces]
         keep = next(iter(plans.values())).keep
-        used = tuple(encoder.table for one in ingested.values() for encoder in one.encoded)
+        used = tuple(name for one in plans.values() for name in tables_of(one, settings.device))
         upkeep = keep_up(workspace, keep, used) if params.upkeep and len(plans) == _recorded(workspace) else None
         if upkeep is not None:
             history_older(keep.runs_days)
@@ -126,12 +129,19 @@ def serving_of(spaces: Sequence[Aligned], collection: str) -> dict[str, tuple[st
     return out
 
 
-def _refused_already(workspace: Workspace, now: Aligned, lead: Ingested, params: PipelineParams) -> bool:
+def _refused_already(
+    workspace: Workspace, now: Aligned, encoded: tuple[EncoderRef, ...], params: PipelineParams, *, extends: bool
+) -> bool:
     """Whether the space that would be fitted is the one that the gate has refused last."""
-    if params.mine.train:
+    if params.mine.train and not extends:
         return False  # what it is fitted on is known only after mining
     entries = history(workspace.store, now.space.name)
-    would_be = space_id_of(now.space.name, now.groups.digest, lead.encoded, params.align)
+    content = now.groups.digest
+    would_be = (
+        extended_id(now.space, content, encoded)
+        if extends
+        else space_id_of(now.space.name, content, encoded, params.align)
+    )
     return bool(entries) and (entries[-1].event, entries[-1].space_id) == ("refused", would_be)
 
 
@@ -148,17 +158,31 @@ def _bring_along(
     params = plans[lead]
     projected = project_items(workspace, space.space, space.collections, space.encoded, params.refresh_cache)
     index = index_space(workspace, space.space, params.index, params.refresh_cache)
-    parts = [ingested[name].groups for name in space.collections if name in ingested]
-    groups = GroupReport.joined(parts) if len(parts) == len(space.collections) else space.groups
+    project_moments(workspace, space.space, space.collections, space.encoded, params.index, params.refresh_cache)
+    parts = tuple(ingested[name] for name in space.collections if name in ingested)
+    whole = len(parts) == len(space.collections)
+    groups = GroupReport.joined([one.groups for one in parts]) if whole else space.groups
     now = space.model_copy(update={"index": index, "groups": groups})
     if now != space:
         promote_space(workspace, now, params.gate)
-    stale = assess_drift(workspace, now, ingested[lead].encoded, params.refit)
+    wanted = _wanted(space, parts, whole=whole)
+    stale = assess_drift(workspace, now, wanted, params.refit)
+    extends = stale.extends and not refit
     due = refit or (params.refit.policy == "due" and stale.reasons)
     decision = None
-    if due and len(parts) == len(space.collections) and not _refused_already(workspace, now, ingested[lead], params):
-        candidate = align_spaces(params, tuple(ingested[name] for name in space.collections), space.space.name)
+    if due and whole and not _refused_already(workspace, now, wanted, params, extends=extends):
+        if extends:
+            candidate = extend_spaces(params, parts, now, wanted)
+        else:
+            candidate = align_spaces(params, parts, space.space.name)
         if candidate.space.space_id != space.space.space_id:
             score = assess(params.assess, candidate, params.refresh_cache)
             decision = promote_space(workspace, candidate, params.gate, score.metrics["rsum"])
     return SpaceUpdate(name=space.space.name, projected=projected, aligned=now, staleness=stale, decision=decision)
+
+
+def _wanted(space: Aligned, parts: tuple[Ingested, ...], *, whole: bool) -> tuple[EncoderRef, ...]:
+    """The encoders that a space would have now; of modalities that only absent collections may have, its own."""
+    found = Ingested.encoders(parts)
+    there = {one.modality for one in found}
+    return found if whole else (*found, *(one for one in space.encoded if one.modality not in there))

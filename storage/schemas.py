@@ -166,6 +166,38 @@ def embeddings(dim: int, spec: str, fingerprint: str, *, half: bool = False) -> 
     )
 
 
+def parts(dim: int, spec: str, fingerprint: str) -> pa.Schema:
+    """A part of a content that lasts, under one encoder fingerprint: which one it is, and where it starts in seconds.
+
+    Vectors are in half precision. All parts of a content are written at once.
+    """
+    return _schema(
+        "key",
+        _text("content_hash"),
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("start", pa.float64(), nullable=False),
+        pa.field("vector", pa.list_(pa.float16(), dim), nullable=False),
+        metadata={"modalign.spec": spec, "modalign.fingerprint": fingerprint, "modalign.metric": "cosine"},
+    )
+
+
+def moments(dim: int, query_modalities: tuple[str, ...], space_id: str) -> pa.Schema:
+    """A part of a content in the joint space, with its hubness term for each query modality.
+
+    It belongs to a content, not to an item: it stays right for whoever reads an older version of the items.
+    """
+    return _schema(
+        "key",
+        _text("modality"),
+        _text("content_hash"),
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("start", pa.float64(), nullable=False),
+        pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+        *(pa.field(f"hubness_{name}", pa.float32(), nullable=False) for name in query_modalities),
+        metadata={"modalign.space": space_id, "modalign.metric": "cosine"},
+    )
+
+
 def space(dim: int, query_modalities: tuple[str, ...], space_id: str) -> pa.Schema:
     """One item in the joint space, with its hubness term for each query modality and the words known for it.
 

@@ -101,7 +101,7 @@ class Store:
         return table
 
     def _find(self, name: str) -> Table | None:
-        return _patient(lambda: self._look_for(name))
+        return patient(lambda: self._look_for(name))
 
     def _look_for(self, name: str) -> Table | None:
         with named(name):
@@ -175,7 +175,7 @@ class Store:
 
     def count(self, name: str, where: Filter | None = None) -> int:
         """Number of rows that satisfy `where`; 0 if there is no such table."""
-        return _patient(lambda: self._count(name, where))
+        return patient(lambda: self._count(name, where))
 
     def _count(self, name: str, where: Filter | None) -> int:
         table = self._find(name)
@@ -235,7 +235,7 @@ class Store:
         self, name: str, columns: Sequence[str], where: Filter | None = None, *, version: int | None = None
     ) -> pa.Table:
         """Rows as one Arrow table: for what is known to fit in memory (a shard, a few columns)."""
-        batches = _patient(lambda: list(self.stream(name, columns, where, version=version)))
+        batches = patient(lambda: list(self.stream(name, columns, where, version=version)))
         if not batches:
             table = self._find(name)
             types = {c: pa.string() if table is None else table.schema.field(c).type for c in columns}
@@ -287,7 +287,7 @@ class Store:
         return out, found
 
 
-def _patient(read: Callable[[], R]) -> R:
+def patient(read: Callable[[], R]) -> R:
     """What `read` gives; once more where clean-up took the newest version of a moment ago from under it."""
     for _ in range(_TRIES - 1):
         try:

@@ -1,37 +1,27 @@
-"""Fit a joint space on the known pairs of a collection's training groups, and keep its heads."""
+"""The known pairs of a collection's training groups with their vectors, and the fit of two modalities on them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from prefect import task
-from prefect.logging import get_run_logger
 
 from config.errors import RunError, UserError
 from config.params import AlignParams
 from storage import schemas
 from storage.filters import Filter, eq, isin
-from storage.spaces import load_space, save_space, slug_of
+from storage.spaces import load_space
 from storage.tables import Store
-from storage.workspace import Workspace
 from tasks.alignment.fit import Fitted, View, fit_space
 from tasks.alignment.lineage import pair_sketch
 from tasks.alignment.plan import HeadPlan, Plan
 from tasks.alignment.space import JointSpace
 from tasks.encode import spec_of
-from tasks.policies import by_content
-from tasks.refs import EncoderRef, MiningRound, SpaceRef
-from tasks.sources.item import digest
+from tasks.refs import EncoderRef
 
-_CODE = (
-    *("tasks/align.py", "tasks/alignment", "tasks/mining/soft.py", "tasks/retrieval"),
-    *("tasks/metrics/retrieval.py", "storage/spaces.py"),
-)
 TRAIN = "train"
 
 
@@ -42,72 +32,6 @@ class TrainingSet:
     left: View
     right: View
     pairs: npt.NDArray[np.int64]
-
-
-@task(name="fit space", task_run_name="fit space {name} by {params.method}", **by_content(*_CODE))
-def fit(
-    workspace: Workspace,
-    name: str,
-    collections: tuple[str, ...],
-    content: str,
-    encoded: tuple[EncoderRef, ...],
-    params: AlignParams,
-    mined: str = "",
-) -> SpaceRef:
-    """Fit the heads on the training pairs; `content` and `mined` identify items, groups and pairs for the cache."""
-    training = load_training(workspace.store, collections, encoded, mined=bool(mined))
-    fitted = fit_training(training, params)
-    space_id = space_id_of(name, content, encoded, params, mined)
-    folder = workspace.spaces / slug_of(name) / space_id
-    config = fitted.space.config() | {
-        "name": name,
-        "space_id": space_id,
-        "collections": list(collections),
-        "params": params.model_dump(mode="json"),
-        "encoders": encoder_facts(encoded),
-    }
-    lineage = lineage_of(workspace.store, collections, training, fitted.space)
-    save_space(folder, fitted.space.arrays(), config, card(config), lineage)
-    facts = fitted.space.facts
-    get_run_logger().info("space %s: %s with %s %s", space_id, facts["method"], facts["chosen"], facts["why"])
-    return SpaceRef(
-        name=name,
-        space_id=space_id,
-        path=str(folder),
-        table=f"space_{slug_of(name)}_{space_id[:8]}",
-        modalities=tuple(fitted.space.heads),
-        dim=fitted.space.dim,
-        method=facts["method"],
-        pairs=len(training.pairs),
-        why=facts["why"],
-        rounds=rounds_of(facts),
-    )
-
-
-def rounds_of(facts: Mapping[str, Any]) -> tuple[MiningRound, ...]:
-    """The rounds of pseudo-pairs that the method has tried, and which it kept; `auto` has tried other methods too."""
-    own = [one for one in facts["tried"] if one.get("method", facts["method"]) == facts["method"]]
-    scores = {one["rounds"]: one["rsum"] for one in own if "rounds" in one}
-    kept = facts["chosen"].get("rounds", 0)
-    return tuple(
-        MiningRound(number=n, before=scores[n - 1], after=scores[n], accepted=n <= kept) for n in sorted(scores) if n
-    )
-
-
-def space_id_of(name: str, content: str, encoded: tuple[EncoderRef, ...], params: AlignParams, mined: str = "") -> str:
-    """Identity of a space: what it is fitted on, and how."""
-    return digest("space", name, content, mined, params.model_dump_json(), *(plan.table for plan in encoded))[:16]
-
-
-def lineage_of(
-    store: Store, collections: tuple[str, ...], training: TrainingSet, space: JointSpace
-) -> dict[str, npt.NDArray[Any]]:
-    """What a later look compares with: a sketch of the training pairs, the mean training item of each modality."""
-    views = (training.left, training.right)
-    names = (training.left.modality, training.right.modality)
-    return {"pairs": sketch_of(store, collections, names)} | {
-        f"{view.modality}.mean": space.project(view.modality, view.vectors).mean(0, dtype=np.float64) for view in views
-    }
 
 
 def sketch_of(store: Store, collections: tuple[str, ...], modalities: tuple[str, str]) -> npt.NDArray[np.uint64]:
@@ -149,11 +73,19 @@ def open_space(path: str) -> tuple[JointSpace, dict[str, Any]]:
 
 
 def load_training(
-    store: Store, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...], *, mined: bool = False
+    store: Store,
+    collections: tuple[str, ...],
+    encoded: tuple[EncoderRef, ...],
+    *,
+    mined: bool = False,
+    names: tuple[str, str] | None = None,
 ) -> TrainingSet:
-    """The pairs whose both ends lie in training groups and have vectors under every encoder of their modality."""
+    """The pairs whose both ends lie in training groups and have vectors under every encoder of their modality.
+
+    Of the two modalities `names`, the lesser on the left, or of those two that most pairs join.
+    """
     here = isin("collection", collections)
-    names = _modalities(store, here, encoded)
+    names = names or _modalities(store, here, encoded)
     links = eq("left_modality", names[0]) & eq("right_modality", names[1]) & here
     if not mined:
         links = links & eq("source", "given")
@@ -164,7 +96,7 @@ def load_training(
     ends = ends[(ends >= 0).all(1)]
     if not len(ends):
         raise RunError(
-            f"no pair of {names[0]} and {names[1]} lies in the training split of {', '.join(collections)}",
+            f"no pair of {names[0]} and {names[1]} with vectors lies in the training split of {', '.join(collections)}",
             "declare pairs in the metadata, or check the split column",
         )
     numbers = np.unique(np.concatenate([side.groups for side in sides]), return_inverse=True)[1]
@@ -204,16 +136,21 @@ def _side(store: Store, here: Filter, modality: str, encoded: tuple[EncoderRef, 
 def _modalities(store: Store, here: Filter, encoded: tuple[EncoderRef, ...]) -> tuple[str, str]:
     """The two encoded modalities that most pairs join."""
     names = {plan.modality for plan in encoded}
-    counts: Counter[tuple[str, str]] = Counter()
-    for batch in store.stream(schemas.PAIRS, ["left_modality", "right_modality"], here):
-        counts.update(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-    joined = [(n, kind) for kind, n in counts.items() if kind[0] != kind[1] and set(kind) <= names]
+    joined = [(n, kind) for kind, n in pair_counts(store, here).items() if set(kind) <= names]
     if not joined:
         raise RunError(
             f"no known pair joins two of the modalities {', '.join(sorted(names))}",
             "name the media and the texts of an item in one row of the metadata",
         )
     return max(joined)[1]
+
+
+def pair_counts(store: Store, where: Filter) -> Counter[tuple[str, str]]:
+    """How many pairs join two different modalities, by both names, the lesser first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for batch in store.stream(schemas.PAIRS, ["left_modality", "right_modality"], where):
+        counts.update(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+    return Counter({kind: n for kind, n in counts.items() if kind[0] != kind[1]})
 
 
 def vectors_of(
@@ -236,35 +173,3 @@ def place_of(keys: npt.NDArray[np.str_], wanted: list[str]) -> npt.NDArray[np.in
     names = np.asarray(wanted, dtype=keys.dtype)
     place = np.minimum(np.searchsorted(keys, names), len(keys) - 1)
     return np.where(keys[place] == names, place, -1).astype(np.int64)
-
-
-def encoder_facts(encoded: tuple[EncoderRef, ...]) -> dict[str, list[dict[str, Any]]]:
-    """What a space must remember of its encoders: table, description, licence, what they have seen."""
-    out: dict[str, list[dict[str, Any]]] = {}
-    for plan in encoded:
-        about = asdict(spec_of(plan.encoder, plan.modality))
-        kept = {key: about[key] for key in ("name", "dim", "revision", "licence", "pooling", "languages", "seen")}
-        out.setdefault(plan.modality, []).append(kept | {"table": plan.table})
-    return out
-
-
-def card(config: dict[str, Any]) -> str:
-    """The space's card: what it is, what made it, what it may be used for."""
-    facts = config["facts"]
-    sources = ", ".join(config["collections"])
-    lines = [
-        f"# Joint space {config['name']} ({config['space_id']})",
-        "",
-        f"Heads by {facts['method']} on {facts['pairs']:,} known pairs of {sources}; width {config['dim']}.",
-        f"Chosen by cross-validation over groups: {facts['chosen'] or 'nothing to choose'}.",
-        "",
-        "| modality | encoder | width | licence | seen in training |",
-        "|---|---|---|---|---|",
-    ]
-    for modality, encoders in config["encoders"].items():
-        lines += [
-            f"| {modality} | {one['name']} | {one['dim']} | {one['licence']} | {one['seen'] or 'not stated'} |"
-            for one in encoders
-        ]
-    lines += ["", "Metrics stand beside this card in metrics.json once the space has been assessed."]
-    return "\n".join(lines) + "\n"

@@ -35,7 +35,7 @@ def calibrate(
     weights: Weights,
     params: AssessParams,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Figures of each direction, and what a search needs of it, JSON-able.
+    """Figures of each direction, and what a search needs of each, JSON-able, by direction.
 
     What is reported was never fitted on: where val is held out beside the split, the fit is on val; else each half of
     the split's groups is told by what is fitted on the other half, and what is kept is fitted on both.
@@ -43,7 +43,8 @@ def calibrate(
     others: tuple[Direction, ...] | None = None
     if split != _FIT_ON and _FIT_ON in aligned.groups.splits:
         try:
-            others = both_ways(store, aligned.space, aligned.collections, _FIT_ON)
+            names = ways[0].gallery.modality, ways[0].query.modality
+            others = both_ways(store, aligned.space, aligned.collections, _FIT_ON, names)
         except RunError:  # it holds no known pair
             others = None
     figures, kept = {}, {}
@@ -63,7 +64,7 @@ def calibrate(
         on = f"split {_FIT_ON}" if others is not None else "the other half of the groups"
         figures[way.name] = about | {"fitted_on": on} | report(found, *told, weights, params.confidence)
         kept[way.name] = about | {"fitted_on": _FIT_ON if others is not None else split} | whole.to_json()
-    return figures, {"schema": 1, "space": aligned.space.space_id, "directions": kept}
+    return figures, kept
 
 
 def candidates(store: Store, space: SpaceRef, way: Direction, seed: int) -> tuple[Candidates, bootstrap.Values]:

@@ -17,6 +17,7 @@ from storage.staging import staged_buckets
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.encode import encoders_of, spec_of, table_of
+from tasks.parts import lacking
 from tasks.preprocess import open_reader, prepare_buckets, stage_rows, waiting_buckets
 from tasks.refs import CollectionPlan, EncoderWork, Rate
 from tasks.sources.item import BUCKETS
@@ -43,7 +44,7 @@ def plan_collection(
     reader = open_reader(params.source, params.columns)
     folder = workspace.staging(f".plan-{name}")
     try:
-        _, faults = stage_rows(reader, folder, f"scan {name}")
+        _, faults = stage_rows(reader, folder, f"scan {name}", params.preprocess.sound_tracks)
         waiting = waiting_buckets(workspace, name, params.preprocess, folder)
         touched = list(range(BUCKETS)) if verify else sorted(waiting)
         staged = staged_buckets(folder)
@@ -73,7 +74,7 @@ def plan_collection(
         faults=len(faults) + seen.faults,
         examples=tuple(seen.examples),
         work=tuple(
-            _work(store, name, modality, encoder, device, seen)
+            _work(store, name, modality, encoder, device, seen, parts=params.encode.parts)
             for modality, encoder in both(encoders_of(params), serving)
         ),
     )
@@ -155,12 +156,15 @@ def _read_anew(store: Store, collection: str, files: Sequence[dict[str, Any]]) -
     return sum(tuple(row[name] for name in keys) not in known for row in files)
 
 
-def _work(store: Store, collection: str, modality: str, encoder: str, device: str, seen: _Seen) -> EncoderWork:
+def _work(
+    store: Store, collection: str, modality: str, encoder: str, device: str, seen: _Seen, *, parts: bool
+) -> EncoderWork:
     """Vectors that an encoder would have to compute: contents that have none, of new items and of those that are there.
 
     Contents that go with this very change are not counted.
     """
-    table = table_of(spec_of(encoder, modality), device)
+    spec = spec_of(encoder, modality)
+    table = table_of(spec, device)
     here = eq("collection", collection) & eq("modality", modality)
     stay = set(store.strings(schemas.ITEMS, "content_hash", here)) | seen.contents[modality]
     gone = {content for (name, content) in seen.went if name == modality} - seen.contents[modality]
@@ -169,7 +173,7 @@ def _work(store: Store, collection: str, modality: str, encoder: str, device: st
             schemas.QUARANTINE, "content_hash", eq("collection", collection) & eq("stage", f"decode {modality}")
         )
     )
-    missing = len(store.missing(table, sorted(stay - gone - bad)))
+    missing = len(lacking(store, table, sorted(stay - gone - bad), parts=parts and bool(spec.sampling)))
     rate = latest(store, f"rate {table}", Rate)
     seconds = missing / rate.per_second if rate is not None and rate.per_second else None
     return EncoderWork(modality=modality, encoder=encoder, table=table, vectors=missing, seconds=seconds)

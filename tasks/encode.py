@@ -24,9 +24,10 @@ from storage.marks import remember, remembered
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
-from tasks.encoders.protocol import TOKENS, EncoderError, EncoderSpec, slug
+from tasks.encoders.protocol import TOKENS, EncoderError, EncoderSpec, Parts, slug
 from tasks.encoders.registry import check_installed, expected_fingerprint, load, resolve
 from tasks.media.registry import Limits, MediaError, get
+from tasks.parts import delete_contents, having, lacking, part_rows, parts_table
 from tasks.policies import RETRY, by_content, code_version
 from tasks.preprocess import limits_of, shards
 from tasks.progress import progress
@@ -34,7 +35,7 @@ from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Rate, Shard
 from tasks.sources.item import BUCKETS, bucket_of, content_hash
 from tasks.sources.paths import read_media
 
-_CODE = ("tasks/encode.py", "tasks/encoders", "tasks/media")
+_CODE = ("tasks/encode.py", "tasks/parts.py", "tasks/encoders", "tasks/media")
 _FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place, not of the content: tried again
 _WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
 _RATED = 100  # contents from which a shard's speed is worth remembering
@@ -74,6 +75,17 @@ def table_of(spec: EncoderSpec, device: str) -> str:
     return f"{'tokens' if spec.tokens else 'embeddings'}_{slug(spec)}_{expected_fingerprint(spec, device=device)[:8]}"
 
 
+def tables_of(params: PipelineParams, device: str) -> tuple[str, ...]:
+    """The tables that a collection is encoded into: vectors, tokens and, if they are kept, parts."""
+    found: list[str] = []
+    for modality, encoders in encoders_of(params).items():
+        for name in encoders:
+            spec = spec_of(name, modality)
+            table = table_of(spec, device)
+            found += [table, parts_table(table)] if params.encode.parts and spec.sampling else [table]
+    return tuple(found)
+
+
 @task(name="plan encoding", task_run_name="plan {modality} with {encoder}", **RETRY)
 def plan_encoding(
     workspace: Workspace,
@@ -83,31 +95,34 @@ def plan_encoding(
     device: str,
     shard_items: int,
     refresh: bool = False,  # noqa: FBT001, FBT002 - a task's parameters are its form
+    parts: bool = False,  # noqa: FBT001, FBT002
 ) -> EncodePlan:
-    """Divide the distinct contents of a modality into shards, and count what each still lacks.
+    """Divide the distinct contents of a modality into shards, and count what each still lacks: vectors, or `parts` too.
 
-    Vectors of contents that no item has any more are deleted.
+    Those of contents that no item has any more are deleted.
     """
     store = workspace.store
-    source = EncoderRef(modality=modality, encoder=encoder, table=table_of(spec_of(encoder, modality), device))
+    spec = spec_of(encoder, modality)
+    source = EncoderRef(modality=modality, encoder=encoder, table=table_of(spec, device))
+    kept = parts and bool(spec.sampling)
     return remembered(
         store,
         f"plan {collection} {source.table}",
-        (schemas.ITEMS, schemas.QUARANTINE, source.table),
-        f"{shard_items} {code_version('tasks/encode.py')}",
+        (schemas.ITEMS, schemas.QUARANTINE, source.table, *([parts_table(source.table)] if kept else [])),
+        f"{shard_items} {code_version('tasks/encode.py', 'tasks/parts.py')}",
         EncodePlan,
-        lambda: _plan(store, collection, source, shard_items),
+        lambda: _plan(store, collection, source, shard_items, parts=kept),
         anew=refresh,
     )
 
 
-def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int) -> EncodePlan:
+def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int, *, parts: bool) -> EncodePlan:
     places = _places(store, collection, source.modality)
     catalog.place_faults(store, collection, _stage(source.modality), places)
     prune(store, source)
     faults = _quarantined(store, collection, source.modality)
     contents = sorted(places)
-    missing = set(store.missing(source.table, contents))
+    missing = lacking(store, source.table, contents, parts=parts)
     # a run that was killed after it wrote a vector left the fault of the one before it
     passed = [one for one, code in faults if code in _FLEETING and one not in missing]
     _take_out(store, collection, source.modality, passed)
@@ -136,10 +151,12 @@ def _places(store: Store, collection: str, modality: str) -> dict[str, list[str]
 
 
 def prune(store: Store, source: EncoderRef) -> int:
-    """Delete the vectors of contents that no item of any collection has; give their number."""
+    """Delete the vectors and parts of contents that no item of any collection has; give the number of vectors."""
     if not store.exists(source.table):
         return 0
     used = set(store.strings(schemas.ITEMS, "content_hash", eq("modality", source.modality)))
+    beside = parts_table(source.table)
+    delete_contents(store, beside, sorted(having(store, beside) - used))
     gone = [key for key in store.strings(source.table, "content_hash") if key not in used]
     return store.delete_keys(source.table, gone)
 
@@ -158,29 +175,39 @@ def encode_shard(
     device: str,
     threads: int | None,
     params: PreprocessParams,
+    parts: bool = False,  # noqa: FBT001, FBT002
 ) -> EncodeReport:
-    """Encode the contents of one shard that its table lacks, writing as it goes: a kill costs one write at most."""
+    """Encode the contents of one shard that its table lacks, writing as it goes: a kill costs one write at most.
+
+    With `parts` those of what lasts are kept beside the vectors, from the same pass; a content that lacks but these is
+    encoded again.
+    """
     modality, encoder, table = source.modality, source.encoder, source.table
     spec = spec_of(encoder, modality)
     start = time.perf_counter()
-    pending, known = _pending(workspace.store, collection, modality, table, shard)
+    kept = parts and bool(spec.sampling)
+    pending, known = _pending(workspace.store, collection, modality, table, shard, parts=kept)
     if not pending:
         return EncodeReport(encoder=encoder, modality=modality, skipped=known)
     clock = Clock()
     model = load(spec, device=device, models_dir=workspace.models, threads=threads)
-    schema = schemas.embeddings(spec.dim, json.dumps(asdict(spec)), model.fingerprint, half=spec.tokens > 0)
+    about = json.dumps(asdict(spec))
+    tables = {table: schemas.embeddings(spec.dim, about, model.fingerprint, half=spec.tokens > 0)}
+    if kept:
+        tables = {parts_table(table): schemas.parts(spec.dim, about, model.fingerprint)} | tables
     counts = {"encoded": 0, "quarantined": 0, "truncated": 0}
     faults: list[dict[str, Any]] = []
     mended: list[str] = []
     known_faults = {content for content, _ in _quarantined(workspace.store, collection, modality)}
     reader = _Reader(Path(root), modality, limits_of(params))
     label = f"encode {modality}/{slug(spec)} {shard.number}/{shard.of}"
-    workspace.store.create(table, schema)
-    with progress(label, len(pending)) as advance, _Writer(workspace.store, table, schema, clock) as writer:
+    for name, schema in tables.items():
+        workspace.store.create(name, schema)
+    with progress(label, len(pending)) as advance, _Writer(workspace.store, tables, clock) as writer:
         handles = _batches(pending, get(modality).batch)
         for batch in encode_overlapped(handles, reader, model, skip=(MediaError,), clock=clock):
             done = [item[0] for item in batch.handles]
-            writer.add(done, batch.vectors, batch.truncated)
+            writer.add(done, batch.vectors, batch.truncated, batch.parts)
             mended += [content for content in done if content in known_faults]
             counts["encoded"] += len(done)
             counts["truncated"] += int(batch.truncated.sum())
@@ -250,41 +277,59 @@ class _Reader:
         raise error
 
 
-class _Writer:
-    """Writes vectors in batches on a thread of its own, so that the encoder does not wait for the disk."""
+_Held = tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.bool_], Sequence[Parts]]
 
-    def __init__(self, store: Store, table: str, schema: pa.Schema, clock: Clock) -> None:
-        self._store, self._table, self._schema, self._clock = store, table, schema, clock
+
+class _Writer:
+    """Writes vectors in batches on a thread of its own, so that the encoder does not wait for the disk.
+
+    `tables` gives the schema of the table of vectors and, before it, that of their parts if these are kept: a content
+    with a vector has its parts too.
+    """
+
+    def __init__(self, store: Store, tables: Mapping[str, pa.Schema], clock: Clock) -> None:
+        self._store, self._clock = store, clock
+        *self._parts, self._vectors = tables.items()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._held: list[tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.bool_]]] = []
+        self._held: list[_Held] = []
+        self._rows = 0
         self._running: Future[None] | None = None
         self._sent = time.perf_counter()
 
     def __enter__(self) -> _Writer:
         return self
 
-    def add(self, keys: list[str], vectors: npt.NDArray[np.float32], truncated: npt.NDArray[np.bool_]) -> None:
+    def add(
+        self,
+        keys: list[str],
+        vectors: npt.NDArray[np.float32],
+        truncated: npt.NDArray[np.bool_],
+        parts: Sequence[Parts],
+    ) -> None:
         """Take one encoded batch; write when enough has come together."""
-        self._held.append((keys, vectors, truncated))
-        late = time.perf_counter() - self._sent > _WRITE_SECONDS
-        if late or sum(len(one[0]) for one in self._held) >= _WRITE_ROWS:
+        self._held.append((keys, vectors, truncated, parts if self._parts else ()))
+        self._rows += len(keys) + sum(len(one.starts) for one in self._held[-1][3])
+        if self._rows >= _WRITE_ROWS or time.perf_counter() - self._sent > _WRITE_SECONDS:
             self._send()
 
     def _send(self) -> None:
-        held, self._held, self._sent = self._held, [], time.perf_counter()
+        held, self._held, self._rows, self._sent = self._held, [], 0, time.perf_counter()
         if self._running is not None:
             self._running.result()
         self._running = self._pool.submit(self._write, held)
 
-    def _write(self, held: list[tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.bool_]]]) -> None:
+    def _write(self, held: list[_Held]) -> None:
         start = time.perf_counter()
         keys = [key for one in held for key in one[0]]
+        for table, schema in self._parts if keys else ():
+            self._store.upsert(table, schema, part_rows(keys, [part for one in held for part in one[3]], schema))
+        table, schema = self._vectors
         columns = [
             pa.array(keys, pa.string()),
             vector_column(np.concatenate([one[1] for one in held])),
             pa.array(np.concatenate([one[2] for one in held])),
         ]
-        self._store.upsert(self._table, self._schema, pa.Table.from_arrays(columns, schema=self._schema))
+        self._store.upsert(table, schema, pa.Table.from_arrays(columns, schema=schema))
         self._clock.write += time.perf_counter() - start
 
     def __exit__(self, *_: object) -> None:
@@ -297,8 +342,10 @@ class _Writer:
             self._pool.shutdown(wait=True)
 
 
-def _pending(store: Store, collection: str, modality: str, table: str, shard: Shard) -> tuple[list[Pending], int]:
-    """The contents of the shard without a vector, with their files or text, and how many have one."""
+def _pending(
+    store: Store, collection: str, modality: str, table: str, shard: Shard, *, parts: bool
+) -> tuple[list[Pending], int]:
+    """The contents of the shard that lack a vector or parts, with their files or text, and how many lack nothing."""
     lo, hi = f"{shard.lo:03x}", f"{shard.hi:03x}" if shard.hi < BUCKETS else "g"  # "g" sorts after every hex digit
     where = _of(collection, modality) & between("content_hash", lo, hi)
     files: defaultdict[str, list[str]] = defaultdict(list)
@@ -312,7 +359,7 @@ def _pending(store: Store, collection: str, modality: str, table: str, shard: Sh
             else:
                 texts[content] = text
     contents = sorted(files.keys() | texts.keys())
-    missing = set(store.missing(table, contents)) - _unreadable(store, collection, modality)
+    missing = lacking(store, table, contents, parts=parts) - _unreadable(store, collection, modality)
     items = [
         (one, tuple(sorted(files[one])) if one in files else (), texts.get(one, ""), sizes[one])
         for one in contents

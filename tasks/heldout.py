@@ -105,19 +105,26 @@ class Direction:
         return skewness(k_occurrence(np.concatenate(lists), len(self.gallery.keys)))
 
 
+Ways = tuple[Direction, Direction]
+"""Both directions between two modalities; the greater name asks first."""
+
+
 def rsum(forward: dict[str, npt.NDArray[np.float64]], backward: dict[str, npt.NDArray[np.float64]]) -> float:
     """Sum of the six hit rates, 0 to 600, from each query's values in both directions."""
     return metrics.rsum(metrics.summary(forward), metrics.summary(backward))
 
 
-def rsum_interval(
-    forward: Direction, backward: Direction, weights: npt.NDArray[np.int32], confidence: float
-) -> tuple[float, float]:
+def rsum_interval(ways: Ways, weights: npt.NDArray[np.int32], confidence: float) -> tuple[float, float]:
     """Its bootstrap interval over groups."""
-    return bootstrap.interval(resampled_rsum((forward, backward), weights), confidence)
+    return bootstrap.interval(resampled_rsum(ways, weights), confidence)
 
 
-def resampled_rsum(ways: tuple[Direction, Direction], weights: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+def weights_for(ways: Ways, draws: int, seed: int) -> npt.NDArray[np.int32]:
+    """How often each group of two directions is drawn in each resample: (draws, groups)."""
+    return bootstrap.group_weights(1 + int(max(way.query.groups.max() for way in ways)), draws, seed)
+
+
+def resampled_rsum(ways: Ways, weights: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """Rsum in each resample of the groups: (draws,)."""
     draws = sum(
         bootstrap.resampled_means(way.values[f"hit_rate@{k}"], way.groups, weights)
@@ -148,13 +155,40 @@ def _group_numbers(rows: pa.Table) -> Indices:
     return np.array([int(name, 16) for name in rows["group"].to_pylist()], dtype=np.uint64).astype(np.int64)
 
 
-def both_ways(store: Store, space: SpaceRef, collections: tuple[str, ...], split: str) -> tuple[Direction, Direction]:
-    """Both directions of retrieval on a split, from the space's table. Raises `RunError` where there is nothing."""
-    query, gallery = numbered(
-        *(held_in_table(store, space, name, split) for name in sorted(space.modalities, reverse=True))
+def both_ways(
+    store: Store, space: SpaceRef, collections: tuple[str, ...], split: str, names: tuple[str, str] | None = None
+) -> Ways:
+    """Both directions of retrieval between two modalities (the base) on a split, from the space's table.
+
+    Raises `RunError` where there is nothing.
+    """
+    return ways_of(
+        store, collections, *(held_in_table(store, space, name, split) for name in sorted(names or space.base))
     )
+
+
+def ways_of(store: Store, collections: tuple[str, ...], one: Held, other: Held) -> Ways:
+    """Both directions between the held-out items of two modalities. Raises `RunError` where no given pair joins any."""
+    gallery, query = numbered(one, other)
     links = links_between(store, collections, query, gallery)
     return Direction(query, gallery, links), Direction(gallery, query, links[:, ::-1])
+
+
+def every_way(
+    store: Store, space: SpaceRef, collections: tuple[str, ...], split: str
+) -> tuple[list[Ways], list[tuple[str, str]]]:
+    """Both directions between every two modalities, those of the base first, and the names of those without any.
+
+    Raises `RunError` where the base has none.
+    """
+    found = [both_ways(store, space, collections, split)]
+    without = []
+    for names in space.further:
+        try:
+            found.append(both_ways(store, space, collections, split, names))
+        except RunError:
+            without.append(names)
+    return found, without
 
 
 def held_by_heads(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from prefect import task
 from prefect.logging import get_run_logger
@@ -49,26 +51,33 @@ def index_space(
 def index_table(store: Store, space: SpaceRef, params: IndexParams, *, anew: bool = False) -> IndexRef:
     """As `index_space`; `anew` builds the index whatever is there."""
     rows = store.count(space.table)
-    kind = kind_for(rows, params.exact_below) if params.kind == "auto" else params.kind
-    known = None if anew else latest(store, f"index {space.table}", IndexRef)
-    probes = _probes(store, space)
-    index = None
-    if known is not None and _fits(known.index, kind, params):
-        index = refresh_index(store, space.table, known.index, probes, fold_above=params.fold_above)
-    if index is None:
-        index = build_index(
-            store, space.table, probes, kind=kind, metric=params.metric, target=params.recall_target,
-            exact_below=params.exact_below,
-        )  # fmt: skip
+    index = index_vectors(store, space.table, probes_of(store, space), params, anew=anew)
     refresh_full_text(store, space.table, fold_above=params.fold_above)
     return IndexRef(table=space.table, version=store.version(space.table), rows=rows, index=index)
+
+
+def index_vectors(
+    store: Store, table: str, probes: Sequence[tuple[Array, Filter | None]], params: IndexParams, *, anew: bool = False
+) -> Index:
+    """Index the vectors of a table, or bring its index to what is new, measured on `probes`."""
+    kind = kind_for(store.count(table), params.exact_below) if params.kind == "auto" else params.kind
+    known = None if anew else latest(store, f"index {table}", IndexRef)
+    index = None
+    if known is not None and _fits(known.index, kind, params):
+        index = refresh_index(store, table, known.index, probes, fold_above=params.fold_above)
+    if index is None:
+        index = build_index(
+            store, table, probes, kind=kind, metric=params.metric, target=params.recall_target,
+            exact_below=params.exact_below,
+        )  # fmt: skip
+    return index
 
 
 def _fits(index: Index, kind: Kind, params: IndexParams) -> bool:
     return (index.kind, index.metric, index.target) == (kind, params.metric, params.recall_target)
 
 
-def _probes(store: Store, space: SpaceRef) -> list[tuple[Array, Filter | None]]:
+def probes_of(store: Store, space: SpaceRef) -> list[tuple[Array, Filter | None]]:
     """Items of each modality as queries for each other modality."""
     probes: list[tuple[Array, Filter | None]] = []
     for query in space.modalities:

@@ -9,6 +9,7 @@ from typing import Any
 from config.errors import UserError
 from storage import catalog, schemas
 from storage.filters import eq, isin
+from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.encode import spec_of, table_of
 from tasks.encoders.protocol import EncoderError
@@ -33,6 +34,15 @@ def refs_of(encoders: Mapping[str, Sequence[str]], device: str) -> tuple[Encoder
         for modality, names in encoders.items()
         for name in names
     )
+
+
+def check_tables(store: Store, refs: Sequence[EncoderRef]) -> None:
+    """Raise `UserError` for an encoder that nothing is encoded with."""
+    for one in refs:
+        if not store.exists(one.table):
+            raise UserError(
+                f"nothing is encoded with {one.encoder}", "run `modalign ingest SOURCE` with this profile first"
+            )
 
 
 def named_encoders(

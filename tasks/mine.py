@@ -63,16 +63,14 @@ def _mine(
         for column in batch.columns
         for key in column.to_pylist()
     }
-    keys, vectors = zip(
-        *(_unpaired(store, collections, name, paired, encoded) for name in sorted(space.modalities)), strict=True
-    )
-    projected = [joint.project(name, one) for name, one in zip(sorted(space.modalities), vectors, strict=True)]
-    training = load_training(store, collections, encoded)
+    keys, vectors = zip(*(_unpaired(store, collections, name, paired, encoded) for name in space.base), strict=True)
+    projected = [joint.project(name, one) for name, one in zip(space.base, vectors, strict=True)]
+    training = load_training(store, collections, encoded, names=space.base)
     search = partial(
         mutual_neighbours, k=params.k, score=params.score, min_margin=params.min_margin, hubness_k=joint.hubness_k
     )
     found = search(*projected, anchors=_anchors(joint, training, params))
-    names = sorted(space.modalities)
+    names = space.base
     rows = []
     for i, j, score, margin in zip(*(column.tolist() for column in found), strict=True):
         left, right = keys[0][i], keys[1][j]

@@ -28,7 +28,7 @@ from tasks.progress import progress
 from tasks.refs import GroupReport, PreprocessReport, ScanReport, Shard
 from tasks.sources.item import BUCKETS, BadRow, Columns, Source, SourceError, digest
 from tasks.sources.open import collection_name, open_source
-from tasks.sources.records import Fault, Prepared, prepare, stage
+from tasks.sources.records import Fault, Prepared, Tracks, prepare, stage
 
 _CODE = (
     "tasks/preprocess.py",
@@ -63,7 +63,7 @@ def scan_source(
     reader = open_reader(source, columns)
     name = collection_name(collection or reader.name)
     catalog.make_tables(workspace.store)
-    counts, faults = stage_rows(reader, workspace.staging(name), f"scan {name}")
+    counts, faults = stage_rows(reader, workspace.staging(name), f"scan {name}", params.sound_tracks)
     check_removals(workspace.store, name, counts["media"] + counts["texts"], params.removal_budget)
     catalog.record_collection(workspace.store, name, reader.uri, str(reader.root), record)
     rows = [_fault_row(fault) for fault in faults]
@@ -101,7 +101,7 @@ def open_reader(source: str, columns: ColumnsParams) -> Source:
         raise UserError(str(error)) from None
 
 
-def stage_rows(reader: Source, folder: Path, label: str) -> tuple[dict[str, int], list[Fault]]:
+def stage_rows(reader: Source, folder: Path, label: str, tracks: Tracks = "no") -> tuple[dict[str, int], list[Fault]]:
     """Stage all rows of a source in `folder`; give counts, and the rows that cannot be used."""
     counts = {"rows": 0, "media": 0, "texts": 0}
     faults: list[Fault] = []
@@ -113,9 +113,9 @@ def stage_rows(reader: Source, folder: Path, label: str) -> tuple[dict[str, int]
                 faults.append(Fault(row.locator, row.code, row.message, -1))
                 continue
             counts["rows"] += 1
-            counts["media"] += len(row.media)
             counts["texts"] += len(row.texts)
-            for bucket, kind, record in stage(row, lexical=reader.lexical, stat=stat):
+            for bucket, kind, record in stage(row, lexical=reader.lexical, stat=stat, tracks=tracks):
+                counts["media"] += kind == "media"
                 staging.add(bucket, kind, record)
     return counts, faults
 

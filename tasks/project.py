@@ -15,7 +15,7 @@ from prefect import task
 
 from storage import schemas
 from storage.ann import bits_column
-from storage.filters import Filter, between, eq, isin
+from storage.filters import Filter, between, eq, isin, ne
 from storage.marks import remembered
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
@@ -189,10 +189,9 @@ def _words(store: Store, items: pa.Table) -> list[str]:
     own = items["text"].to_pylist()
     silent = {key for key, text in zip(keys, own, strict=True) if text is None}
     partners: defaultdict[str, list[str]] = defaultdict(list)
-    if silent:
-        for batch in store.stream(
-            schemas.PAIRS, ["left", "right"], eq("source", "given") & eq("right_modality", "text")
-        ):
+    with_text = (eq("right_modality", "text"), eq("left_modality", "text") & ne("right_modality", "text"))
+    for where in with_text if silent else ():  # pairs keep the lesser modality on the left
+        for batch in store.stream(schemas.PAIRS, ["left", "right"], eq("source", "given") & where):
             for left, right in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 for media, other in ((left, right), (right, left)):  # a text file has no text of its own either
                     if media in silent:

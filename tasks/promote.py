@@ -17,7 +17,7 @@ from storage.spaces import publish
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.align import open_space
-from tasks.heldout import Direction, Held, held_by_heads, links_between, numbered, resampled_rsum, rsum
+from tasks.heldout import Held, held_by_heads, resampled_rsum, rsum, ways_of
 from tasks.metrics import bootstrap
 from tasks.policies import RETRY
 from tasks.refs import Aligned, Decision
@@ -78,18 +78,26 @@ def decide(store: Store, candidate: Aligned, gate: GateParams) -> Decision:
         return decided("promoted", "it is the first of its name")
     if was_rolled_back(store, space.name, space.space_id):
         return decided("refused", "a person has rolled it back; `modalign promote` brings it back")
+    old = Aligned.model_validate(current)
     try:
-        found = compare(store, Aligned.model_validate(current), candidate, gate)
+        found = compare(store, old, candidate, gate)
     except RunError as error:
         return decided("refused", f"it cannot be measured against the space in force: {error.message}")
     low = found.difference_low
-    said = (
-        f"rsum {found.new:.1f} against {found.old:.1f} on the same {found.queries:,} queries of {found.groups:,} "
-        f"held-out groups: {found.difference:+.1f}, with {gate.confidence:.0%} confidence no less than {low:+.1f}"
-    )
+    said = found.words(gate)
+    further = compare_further(store, old, candidate, gate)
+    lost = [names for names, one in further.items() if one.difference_low < -gate.tolerance]
     passed = low >= -gate.tolerance
     said += f"; a loss of {gate.tolerance:.1f} is {'ruled out' if passed else 'not ruled out'}"
-    return decided("promoted" if passed else "refused", said, **found.figures(), tolerance=gate.tolerance)
+    for names in lost:
+        said += f", nor between {names[0]} and {names[1]} ({further[names].words(gate)})"
+    gone = sorted(set(old.space.modalities) - set(space.modalities))
+    if gone:
+        said += f"; it lacks {' and '.join(gone)}, which the space in force holds"
+    figures = found.figures() | {"tolerance": gate.tolerance}
+    if further:
+        figures["further"] = {"_and_".join(names): one.figures() for names, one in further.items()}
+    return decided("promoted" if passed and not lost and not gone else "refused", said, **figures)
 
 
 @dataclass(frozen=True)
@@ -110,16 +118,41 @@ class Comparison:
         """JSON-able."""
         return dict(self.__dict__)
 
+    def words(self, gate: GateParams) -> str:
+        """What was found, in words."""
+        return (
+            f"rsum {self.new:.1f} against {self.old:.1f} on the same {self.queries:,} queries of {self.groups:,} "
+            f"held-out groups: {self.difference:+.1f}, with {gate.confidence:.0%} confidence no less than "
+            f"{self.difference_low:+.1f}"
+        )
 
-def compare(store: Store, old: Aligned, new: Aligned, gate: GateParams) -> Comparison:
+
+def compare_further(store: Store, old: Aligned, new: Aligned, gate: GateParams) -> dict[tuple[str, str], Comparison]:
+    """As `compare`, between any other two modalities that both spaces hold and held-out pairs join, by their names."""
+    shared = set(old.space.modalities) & set(new.space.modalities)
+    out = {}
+    for names in new.space.further:
+        if shared >= set(names):
+            try:
+                out[names] = compare(store, old, new, gate, names)
+            except RunError:  # no held-out pair joins them
+                continue
+    return out
+
+
+def compare(
+    store: Store, old: Aligned, new: Aligned, gate: GateParams, pair: tuple[str, str] | None = None
+) -> Comparison:
     """Paired bootstrap over held-out groups between two spaces, each by its own heads from the stored embeddings.
+
+    Between two modalities: the base of the new space, or those that are given.
 
     Only items that have vectors in both count. `difference_low` is the one-sided bound, `difference_high` that of the
     other side; `agreement` the share of queries whose first hit is the same. Raises `RunError` when they share nothing.
     """
-    names = sorted(set(old.space.modalities) & set(new.space.modalities), reverse=True)
-    if len(names) < 2:
-        raise RunError("they do not share two modalities", "promote it by hand")
+    names = sorted(pair or new.space.base, reverse=True)
+    if not set(names) <= set(old.space.modalities):
+        raise RunError(f"the one in force does not hold {' and '.join(names)}", "promote it by hand")
     split = resolve_split(new.groups, "auto")
     sides = [_held(store, one, names, split) for one in (old, new)]
     shared = [np.intersect1d(sides[0][name].keys, sides[1][name].keys) for name in names]
@@ -127,9 +160,8 @@ def compare(store: Store, old: Aligned, new: Aligned, gate: GateParams) -> Compa
         raise RunError("no held-out item has vectors in both", "promote it by hand")
     ways = []
     for side in sides:
-        query, gallery = numbered(*(_only(side[name], keys) for name, keys in zip(names, shared, strict=True)))
-        links = links_between(store, new.collections, query, gallery)
-        ways.append((Direction(query, gallery, links), Direction(gallery, query, links[:, ::-1])))
+        query, gallery = (_only(side[name], keys) for name, keys in zip(names, shared, strict=True))
+        ways.append(ways_of(store, new.collections, gallery, query))
     n_groups = 1 + int(max(way.groups.max() for way in ways[0]))
     weights = bootstrap.group_weights(n_groups, gate.draws, gate.seed)
     before, after = (resampled_rsum(pair, weights) for pair in ways)
@@ -153,15 +185,13 @@ def compare(store: Store, old: Aligned, new: Aligned, gate: GateParams) -> Compa
 
 def score_now(store: Store, aligned: Aligned) -> float | None:
     """Rsum of a space on the held-out groups as they are now, from its table; None where nothing is held out."""
-    names = sorted(aligned.space.modalities, reverse=True)
+    names = sorted(aligned.space.base)
     try:
-        split = resolve_split(aligned.groups, "auto")
-        held = _held(store, aligned, names, split)
-        query, gallery = numbered(*(held[name] for name in names))
-        links = links_between(store, aligned.collections, query, gallery)
+        held = _held(store, aligned, names, resolve_split(aligned.groups, "auto"))
+        ways = ways_of(store, aligned.collections, *(held[name] for name in names))
     except RunError:
         return None
-    return rsum(Direction(query, gallery, links).values, Direction(gallery, query, links[:, ::-1]).values)
+    return rsum(*(way.values for way in ways))
 
 
 def _held(store: Store, aligned: Aligned, names: list[str], split: str) -> dict[str, Held]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -176,6 +177,17 @@ class Ingested(Ref):
     removed: int = Field(default=0, description="Items and pairs removed.")
     seconds: float
 
+    @classmethod
+    def encoders(cls, many: Sequence[Self]) -> tuple[EncoderRef, ...]:
+        """The encoders of several collections together: of each modality those of the first one that has it."""
+        out: dict[str, tuple[EncoderRef, ...]] = {}
+        for one in many:
+            of: dict[str, list[EncoderRef]] = {}
+            for encoder in one.encoded:
+                of.setdefault(encoder.modality, []).append(encoder)
+            out = {name: tuple(encoders) for name, encoders in of.items()} | out
+        return tuple(encoder for encoders in out.values() for encoder in encoders)
+
 
 class TrainedRef(Ref):
     """An encoder that was trained here, by name; None where none was worth keeping. `why` says it in figures."""
@@ -194,6 +206,7 @@ class MiningRound(Ref):
     before: float
     after: float
     accepted: bool
+    modality: str = Field(default="", description="The bound modality that it refines; empty for the base.")
 
 
 class SpaceRef(Ref):
@@ -209,6 +222,29 @@ class SpaceRef(Ref):
     pairs: int
     why: str = ""
     rounds: tuple[MiningRound, ...] = ()
+    bound: dict[str, str] = Field(default_factory=dict, description="The pivot of each modality bound to the base.")
+
+    @property
+    def base(self) -> tuple[str, str]:
+        """The two modalities that were fitted together, by name; all others are bound to them."""
+        left, right = sorted(name for name in self.modalities if name not in self.bound)
+        return left, right
+
+    @property
+    def further(self) -> tuple[tuple[str, str], ...]:
+        """All other pairs of modalities, by name."""
+        return tuple(pair for pair in combinations(sorted(self.modalities), 2) if pair != self.base)
+
+    def through(self, one: str, other: str) -> tuple[str, ...]:
+        """The modalities that a search from one to the other goes through; none where they were fitted together."""
+        fitted = {frozenset(self.base), *(frozenset(pair) for pair in self.bound.items())}
+        if one == other or frozenset((one, other)) in fitted:
+            return ()
+        later = max((one, other), key=lambda name: self.modalities.index(name) if name in self.bound else -1)
+        pivot = self.bound[later]
+        if later == one:
+            return (pivot, *self.through(pivot, other))
+        return (*self.through(one, pivot), pivot)
 
 
 class IndexRef(Ref):
@@ -236,6 +272,16 @@ class Projected(Ref):
     rows: int
     projected: int = 0
     edited: int = 0
+    removed: int = 0
+    seconds: float = 0.0
+
+
+class Moments(Ref):
+    """The parts of a space's items in the joint space: how many, and how many were projected or removed for that."""
+
+    table: str
+    rows: int = 0
+    projected: int = 0
     removed: int = 0
     seconds: float = 0.0
 
@@ -290,6 +336,7 @@ class Staleness(Ref):
     rsum: float | None = Field(description="On the held-out groups as they are now; None where none are held out.")
     rsum_promoted: float | None = Field(description="When it was promoted, on the held-out groups of then.")
     reasons: tuple[str, ...]
+    extends: bool = Field(default=False, description="Bound modalities alone are new or changed: no other head is due.")
 
 
 class Rate(Ref):

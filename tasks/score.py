@@ -1,4 +1,4 @@
-"""Evaluate a space on groups it has not seen: both directions, intervals, chance, a shuffled control, hubness."""
+"""Evaluate a space on groups it has not seen: every direction, intervals, chance, a shuffled control, hubness."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from storage import catalog
 from storage.spaces import CALIBRATION, read_json, write_json
 from storage.tables import Store
 from storage.workspace import Workspace
-from tasks.align import TRAIN, fit_training, load_training, vectors_of
+from tasks.align import TRAIN, fit_training, load_training, open_space, vectors_of
 from tasks.alignment.fit import shuffled_pairs
 from tasks.alignment.space import JointSpace
+from tasks.bind import bound_to, load_binding
 from tasks.calibrate import calibrate
-from tasks.heldout import Direction, Held, both_ways, rsum, rsum_interval
-from tasks.metrics import bootstrap
+from tasks.heldout import Direction, Held, Ways, every_way, rsum, rsum_interval, weights_for
 from tasks.metrics import retrieval as metrics
 from tasks.metrics.geometry import modality_gap
 from tasks.policies import by_content
@@ -33,7 +33,7 @@ from tasks.sources.groups import HELD_OUT
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 _CODE = (
-    *("tasks/score.py", "tasks/heldout.py", "tasks/calibrate.py", "tasks/slicing.py"),
+    *("tasks/score.py", "tasks/heldout.py", "tasks/calibrate.py", "tasks/slicing.py", "tasks/bind.py"),
     *("tasks/metrics", "tasks/retrieval", "tasks/alignment", "tasks/mining/soft.py"),
 )
 _TRAINED_CONTROLS = 3  # refits where each is a training
@@ -48,16 +48,22 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
     space, groups, collections = aligned.space, aligned.groups, aligned.collections
     config = read_json(Path(space.path) / "config.json")
     split = resolve_split(groups, params.split)
-    forward, backward = both_ways(store, space, collections, split)
-    query, gallery, links = forward.query, forward.gallery, forward.links
-    weights = bootstrap.group_weights(int(max(query.groups.max(), gallery.groups.max())) + 1, params.draws, params.seed)
-    ways = {way.name: way.report(weights, params.confidence) for way in (forward, backward)}
-    controls = _controls(store, aligned, config, (query, gallery), links, params)
-    for name, report in ways.items():
-        report["control"] = _control([one[name] for one in controls], report["chance"])
-    calibrated, kept = calibrate(store, aligned, (forward, backward), split, weights, params)
-    for name, report in calibrated.items():
-        ways[name]["calibration"] = report
+    found, without = every_way(store, space, collections, split)
+    ways: dict[str, dict[str, Any]] = {}
+    kept: dict[str, Any] = {}
+    controls = Controls(store, aligned, config, params)
+    measured = [(pair, weights_for(pair, params.draws, params.seed)) for pair in found]
+    base, weights = measured[0]
+    for pair, drawn in measured:
+        refits = controls.of(pair)
+        calibrated, meaning = calibrate(store, aligned, pair, split, drawn, params)
+        kept |= meaning
+        for way in pair:
+            report = way.report(drawn, params.confidence)
+            report["control"] = _control([one[way.name] for one in refits], report["chance"])
+            report["calibration"] = calibrated[way.name]
+            report["through"] = list(space.through(way.query.modality, way.gallery.modality))
+            ways[way.name] = report
     figures = {
         "schema": 1,
         "name": space.name,
@@ -68,22 +74,24 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
         "method": space.method,
         "dim": space.dim,
         "training_pairs": space.pairs,
-        "rsum": rsum(forward.values, backward.values),
-        "rsum_interval": list(rsum_interval(forward, backward, weights, params.confidence)),
-        "rsum_raw": rsum(forward.raw, backward.raw),
+        "rsum": rsum(*(way.values for way in base)),
+        "rsum_interval": list(rsum_interval(base, weights, params.confidence)),
+        "rsum_raw": rsum(*(way.raw for way in base)),
         "confidence": params.confidence,
         "draws": params.draws,
         "seed": params.seed,
         "directions": ways,
-        "slices": slices(store, aligned, (forward, backward), split, weights, params),
-        "modality_gap": modality_gap(query.vectors, gallery.vectors),
+        "unlinked": [list(names) for names in without],
+        "left_out": config["facts"].get("left_out", {}),
+        "slices": slices(store, aligned, measured, split, params),
+        "modality_gap": modality_gap(base[0].query.vectors, base[0].gallery.vectors),
         "ann": aligned.index.index.model_dump(exclude={"tried", "seconds"}) | {"rows": aligned.index.rows},
         "quarantined": {name: catalog.quarantine_counts(store, name) for name in collections},
         "leaks": {"media": groups.media_leaks, "texts": groups.text_leaks, "moved_to_held_out": groups.moved},
         "seen": sorted({one["seen"] for many in config["encoders"].values() for one in many if one["seen"]}),
         "seconds": round(time.perf_counter() - start, 2),
     }
-    write_json(Path(space.path) / CALIBRATION, kept)
+    write_json(Path(space.path) / CALIBRATION, {"schema": 1, "space": space.space_id, "directions": kept})
     path = Path(space.path) / "metrics.json"
     write_json(path, figures)
     return ScoreRef(space_id=space.space_id, split=split, path=str(path), metrics=figures)
@@ -112,27 +120,54 @@ def _control(refits: list[dict[str, float]], chance: dict[str, Any]) -> dict[str
     return out | {"refits": len(refits), "at_chance": inside}
 
 
-def _controls(
-    store: Store,
-    aligned: Aligned,
-    config: dict[str, Any],
-    held: tuple[Held, Held],
-    links: Indices,
-    params: AssessParams,
-) -> list[dict[str, dict[str, float]]]:
-    """Metrics by direction of refits on shuffled training pairs, with the params and values of the space."""
-    training = load_training(store, aligned.collections, aligned.encoded)
-    fitted = fit_training(training, AlignParams.model_validate(config["params"]), values=config["facts"]["chosen"])
-    raw = [vectors_of(store, one.modality, one.contents, aligned.encoded)[0] for one in held]
-    out = []
-    trained = config["facts"]["chosen"].get("steps", 0)
-    for number in range(min(params.controls, _TRAINED_CONTROLS) if trained else params.controls):
-        pairs = shuffled_pairs(training.pairs, training.left.groups, params.seed + number)
-        joint = fitted.refit(pairs, _CONTROL_BANK)
-        query, gallery = (_again(joint, one, vectors) for one, vectors in zip(held, raw, strict=True))
-        ways = (Direction(query, gallery, links), Direction(gallery, query, links[:, ::-1]))
-        out.append({way.name: metrics.summary(way.values) for way in ways})
-    return out
+class Controls:
+    """Refits on shuffled training pairs, with the params and values of the space.
+
+    Of the base's heads, or, where a bound modality takes part, of the head that was bound last, in the space as it is.
+    """
+
+    def __init__(self, store: Store, aligned: Aligned, config: dict[str, Any], params: AssessParams) -> None:
+        self._store, self._aligned, self._params = store, aligned, params
+        self._align = AlignParams.model_validate(config["params"])
+        self._facts = config["facts"]
+        self._refitted: dict[str, list[JointSpace]] = {}
+
+    def of(self, ways: Ways) -> list[dict[str, dict[str, float]]]:
+        """Metrics by direction of each refit."""
+        held = (ways[0].query, ways[0].gallery)
+        raw = [vectors_of(self._store, one.modality, one.contents, self._aligned.encoded)[0] for one in held]
+        out = []
+        for joint in self._spaces(*(one.modality for one in held)):
+            query, gallery = (_again(joint, one, vectors) for one, vectors in zip(held, raw, strict=True))
+            again = Direction(query, gallery, ways[0].links), Direction(gallery, query, ways[1].links)
+            out.append({way.name: metrics.summary(way.values) for way in again})
+        return out
+
+    def _spaces(self, *names: str) -> list[JointSpace]:
+        bound = [name for name in self._aligned.space.modalities if name in names and name in self._aligned.space.bound]
+        last = bound[-1] if bound else ""
+        if last not in self._refitted:
+            self._refitted[last] = self._shuffled(last)
+        return self._refitted[last]
+
+    def _shuffled(self, bound: str) -> list[JointSpace]:
+        chosen = (self._facts["bound"][bound] if bound else self._facts)["chosen"]
+        trained = chosen.get("steps", 0) or (chosen.get("rounds", 0) and bound)
+        count = min(self._params.controls, _TRAINED_CONTROLS) if trained else self._params.controls
+        store, collections, encoded = self._store, self._aligned.collections, self._aligned.encoded
+        if bound:
+            joint, _ = open_space(self._aligned.space.path)
+            pivot = self._aligned.space.bound[bound]
+            found = load_binding(store, collections, encoded, joint, bound, pivot, self._align.seed)
+            fitted, pairs, groups = bound_to(joint, found, self._align, chosen), found.pairs, found.view.groups
+        else:
+            training = load_training(store, collections, encoded, names=self._aligned.space.base)
+            fitted = fit_training(training, self._align, values=chosen)
+            pairs, groups = training.pairs, training.left.groups
+        return [
+            fitted.refit(shuffled_pairs(pairs, groups, self._params.seed + number), _CONTROL_BANK)
+            for number in range(count)
+        ]
 
 
 def _again(joint: JointSpace, held: Held, vectors: dict[str, Array]) -> Held:

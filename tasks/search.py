@@ -22,6 +22,7 @@ from storage.spaces import load_calibration, load_space, published
 from storage.tables import matrix, named
 from storage.workspace import Workspace
 from tasks.alignment.space import JointSpace
+from tasks.locate import Locator, Moment
 from tasks.media.registry import Limits, MediaError, get, modality_of
 from tasks.media.text import clean_text
 from tasks.metrics.calibration import Calibration
@@ -38,7 +39,7 @@ Mode = Literal["auto", "vector", "text", "hybrid"]
 _FETCH = 5  # candidates fetched for each hit asked for, before the hubness correction re-ranks them
 CANDIDATES = 50
 """Candidates fetched at least."""
-_COLUMNS = ("key", "collection", "modality", "uri", "text", "attributes", "split", "group")
+_COLUMNS = ("key", "collection", "modality", "content_hash", "uri", "text", "attributes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Hit:
     """One result. `score` ranks: corrected similarity, or fused ranks in hybrid; `similarity` is the plain cosine.
 
     `probability` that it is right, and the percentage of random pairs that score lower (`percentile`), both by the
-    corrected similarity: None where the space was not assessed, for words alone, and with a filter.
+    corrected similarity: None where the space was not assessed, for words alone, with a filter, and where parts are
+    searched as well. `start` says where in an item that lasts its best part begins, in seconds, where parts are kept.
     """
 
     key: str
@@ -61,6 +63,7 @@ class Hit:
     path: str = ""
     probability: float | None = None
     percentile: float | None = None
+    start: float | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,10 @@ class Searcher:
     @cached_property
     def _table(self) -> Table:
         return self._workspace.store.open(self._manifest["index"]["table"], self._manifest["index"]["version"])
+
+    @cached_property
+    def _locator(self) -> Locator:
+        return Locator(self._workspace.store, self._manifest["index"]["table"], self._manifest["index"]["version"])
 
     @cached_property
     def _roots(self) -> dict[str, str]:
@@ -164,8 +171,14 @@ class Searcher:
         fetch = max(k * _FETCH, CANDIDATES)
         scored: dict[str, tuple[float, float]] = {}
         by_words: list[str] = []
+        by_part: dict[str, Moment] = {}
+        lasting = vector is not None and self._locator.has(target)
         if vector is not None:
             scored = self._by_vector(vector, query_modality, gallery, fetch)
+        if vector is not None and lasting:  # an item is as near as the nearest of its parts and the whole
+            found_parts = self._locator.items(vector, query_modality, target, fetch, where)
+            by_part = {key: one for key, one in found_parts.items() if key not in scored or one.score > scored[key][0]}
+            scored |= {key: (one.score, one.cosine) for key, one in by_part.items()}
         if words is not None:
             by_words = full_text_search(self._table, words, fetch, where=gallery)["key"].to_pylist()
         by_vector = sorted(scored, key=lambda key: (-scored[key][0], key))
@@ -179,25 +192,31 @@ class Searcher:
             ranked = {key: scored[key][0] for key in by_vector}
             mode = "vector"
         top = list(ranked)[:k]
-        found = {"vector": set(scored), "text": set(by_words)}
+        found = {"vector": scored.keys() - by_part.keys(), "part": by_part.keys(), "text": set(by_words)}
         meant: dict[str, dict[str, Any]] = {}
         alike = 0
-        # what a score means is known of searches in all items of a modality
-        if vector is not None and scored and where is None:
+        # what a score means is known of searches in all items of a modality, by their whole
+        if vector is not None and scored and where is None and not lasting:
             scores = {key: scored[key][0] for key in by_vector}
             meant, alike = self._meaning(query_modality, target, vector, scores)
         if alike:
             by = " by meaning" if mode == "hybrid" else ""
             notes = (*notes, f"ambiguous: the first {alike} answers{by} score alike")
+        rows = self._rows(top)
+        contents = [row.pop("content_hash") for row in rows]
+        moments: dict[str, Moment] = {}
+        if vector is not None and lasting:
+            moments = self._locator.moments(vector, query_modality, target, contents)
         hits = [
             Hit(
+                start=moments[content].start if content in moments else None,
                 score=ranked[row["key"]],
                 similarity=scored[row["key"]][1] if row["key"] in scored else None,
                 found_by=tuple(name for name, keys in found.items() if row["key"] in keys),
                 **meant.get(row["key"], {}),
                 **row,
             )
-            for row in self._rows(top)
+            for row, content in zip(rows, contents, strict=True)
         ]
         return Answer(self.name, query, target, mode, hits, notes, alike)
 
@@ -244,6 +263,7 @@ class Searcher:
                 "key": row["key"],
                 "modality": row["modality"],
                 "collection": row["collection"],
+                "content_hash": row["content_hash"],
                 "uri": row["uri"],
                 "text": row["text"],
                 "attributes": json.loads(row["attributes"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,39 +15,44 @@ from storage import schemas
 from storage.filters import eq, isin
 from storage.tables import Store
 from tasks.align import place_of
-from tasks.heldout import Direction
+from tasks.heldout import Direction, Ways
 from tasks.metrics.scripts import script_of
-from tasks.metrics.slices import Asked, Labels, slice_rows, sliceable, terciles
+from tasks.metrics.slices import BOTH, Asked, Labels, slice_rows, sliceable, terciles, weakest_first
 from tasks.refs import Aligned
 
 
 def slices(
-    store: Store,
-    aligned: Aligned,
-    ways: tuple[Direction, Direction],
-    split: str,
-    weights: Any,
-    params: AssessParams,
+    store: Store, aligned: Aligned, measured: Sequence[tuple[Ways, Any]], split: str, params: AssessParams
 ) -> list[dict[str, Any]]:
-    """One row a slice and direction, the weakest first: of the attributes that params name, or all of few values."""
-    known = [labels_of(store, aligned.collections, way, split) for way in ways]
-    names = params.slices or tuple(dict.fromkeys(name for one in known for name in sliceable(one)))
-    missing = [name for name in names if not any(name in one for one in known)]
+    """One row a slice and direction, the weakest first: of the attributes that params name, or all of few values.
+
+    `measured` are pairs of directions, each with its weights; what is said of both is `both` for the first of them.
+    """
+    known = [[labels_of(store, aligned.collections, way, split) for way in ways] for ways, _ in measured]
+    there = sorted({name for pair in known for one in pair for name in one})
+    missing = [name for name in params.slices if name not in there]
     if missing:
-        there = ", ".join(sorted({name for one in known for name in one})) or "none"
-        raise UserError(f"no query has the attribute {missing[0]!r} of assess.slices", f"attributes: {there}")
-    asked = {
-        way.name: Asked(way.values, way.groups, {name: one[name] for name in names if name in one})
-        for way, one in zip(ways, known, strict=True)
-    }
-    return slice_rows(
-        asked,
-        names,
-        weights,
-        confidence=params.confidence,
-        least_groups=params.slice_groups,
-        least_gap=params.slice_gap,
-    )
+        raise UserError(
+            f"no query has the attribute {missing[0]!r} of assess.slices", f"attributes: {', '.join(there) or 'none'}"
+        )
+    rows = []
+    for place, ((ways, weights), labels) in enumerate(zip(measured, known, strict=True)):
+        names = params.slices or tuple(dict.fromkeys(name for one in labels for name in sliceable(one)))
+        asked = {
+            way.name: Asked(way.values, way.groups, {name: one[name] for name in names if name in one})
+            for way, one in zip(ways, labels, strict=True)
+        }
+        found = slice_rows(
+            asked,
+            names,
+            weights,
+            confidence=params.confidence,
+            least_groups=params.slice_groups,
+            least_gap=params.slice_gap,
+        )
+        said = " and ".join(way.query.modality for way in ways) if place else BOTH
+        rows += [row | {"direction": said} if row["direction"] == BOTH else row for row in found]
+    return weakest_first(rows)
 
 
 def labels_of(store: Store, collections: tuple[str, ...], way: Direction, split: str) -> dict[str, Labels]:

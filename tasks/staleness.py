@@ -17,10 +17,11 @@ from storage.spaces import load_lineage
 from storage.tables import Store, matrix
 from storage.workspace import Workspace
 from tasks.align import TRAIN, sketch_of
+from tasks.alignment.binding import LEAST
 from tasks.alignment.lineage import changed_share, mean_shift
 from tasks.policies import RETRY, code_version
 from tasks.promote import score_now
-from tasks.refs import Aligned, EncoderRef, Staleness
+from tasks.refs import Aligned, EncoderRef, SpaceRef, Staleness
 
 _CODE = ("tasks/staleness.py", "tasks/alignment/lineage.py", "tasks/promote.py", "tasks/heldout.py")
 
@@ -53,16 +54,24 @@ def staleness(store: Store, aligned: Aligned, wanted: tuple[EncoderRef, ...], pa
     """As `assess_drift`."""
     space = aligned.space
     before = load_lineage(Path(space.path))
-    left, right = sorted(space.modalities)
-    changed = changed_share(before["pairs"], sketch_of(store, aligned.collections, (left, right)))
+    kept = {"pairs": space.base} | {f"{name}.pairs": pair for name, pair in _bound_pairs(space).items()}
+    changed = {
+        pair: changed_share(before[name], sketch_of(store, aligned.collections, pair)) for name, pair in kept.items()
+    }
     drift = {name: mean_shift(before[f"{name}.mean"], _mean(store, space.table, name)) for name in space.modalities}
     now, then = score_now(store, aligned), _promoted_score(store, aligned)
     reasons = [
         f"encoder {one.encoder} of {one.modality} is new or has changed" for one in wanted if one not in aligned.encoded
     ]
     reasons += [f"encoder {one.encoder} of {one.modality} is dropped" for one in aligned.encoded if one not in wanted]
-    if changed > params.new_pairs:
-        reasons.append(f"{changed:.1%} of its training pairs came or went since the fit (limit {params.new_pairs:.0%})")
+    reasons += _joined_now(store, aligned)
+    other = {one.modality for one in {*wanted} ^ {*aligned.encoded}}
+    there = {one.modality for one in wanted}
+    by_encoders = len(reasons)
+    for pair, share in changed.items():
+        what = "training pairs" if pair == space.base else f"training pairs of {pair[0]} and {pair[1]}"
+        if share > params.new_pairs:
+            reasons.append(f"{share:.1%} of its {what} came or went since the fit (limit {params.new_pairs:.0%})")
     reasons += [
         f"its {name} items have drifted: {shift:.3f} (limit {params.drift:.3f})"
         for name, shift in drift.items()
@@ -70,7 +79,29 @@ def staleness(store: Store, aligned: Aligned, wanted: tuple[EncoderRef, ...], pa
     ]
     if now is not None and then is not None and then - now > params.fall:
         reasons.append(f"its rsum fell from {then:.1f} to {now:.1f} (limit {params.fall:.0f})")
-    return Staleness(changed_pairs=changed, drift=drift, rsum=now, rsum_promoted=then, reasons=tuple(reasons))
+    return Staleness(
+        changed_pairs=max(changed.values()),
+        drift=drift,
+        rsum=now,
+        rsum_promoted=then,
+        reasons=tuple(reasons),
+        extends=len(reasons) == by_encoders > 0 and there >= other and not other & {*space.base},
+    )
+
+
+def _joined_now(store: Store, aligned: Aligned) -> list[str]:
+    """Encoded modalities that the space lacks, for want of pairs, and that pairs join to it now."""
+    space, out = aligned.space, []
+    for name in sorted({one.modality for one in aligned.encoded} - {*space.modalities}):
+        pairs = {pivot: (min(name, pivot), max(name, pivot)) for pivot in space.modalities}
+        joined = [pivot for pivot, pair in pairs.items() if len(sketch_of(store, aligned.collections, pair)) >= LEAST]
+        out += [f"known pairs join {name} to its {' and '.join(joined)} now"] if joined else []
+    return out
+
+
+def _bound_pairs(space: SpaceRef) -> dict[str, tuple[str, str]]:
+    """Each bound modality with its pivot, by name."""
+    return {name: (min(name, pivot), max(name, pivot)) for name, pivot in space.bound.items()}
 
 
 def _mean(store: Store, table: str, modality: str) -> npt.NDArray[np.float64]:

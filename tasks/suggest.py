@@ -65,10 +65,10 @@ def suggest_items(
 ) -> list[Suggestion]:
     """At most `count` items of a collection without a known partner, by `mining.suggestions` in a space in force.
 
-    Of both modalities in proportion to how many lack one, or of the one that is named. Only the training split is
-    looked at, the guesses included. Raises `UserError` when nothing is there to suggest.
+    Of both modalities of the base in proportion to how many lack one, or of the one that is named. Only the training
+    split is looked at, the guesses included. Raises `UserError` when nothing is there to suggest.
     """
-    names = sorted(aligned.space.modalities)
+    names = aligned.space.base
     if modality is not None and modality not in names:
         raise UserError(f"the space {aligned.space.name} has no modality {modality!r}", f"it has {', '.join(names)}")
     joint, _ = open_space(aligned.space.path)

@@ -16,6 +16,7 @@ from storage.spaces import publish
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.encoders.automodel_names import encoder_folder
+from tasks.parts import MOMENTS, PARTS, moments_table, parts_table
 from tasks.policies import RETRY
 from tasks.refs import Aligned, Upkeep
 
@@ -26,8 +27,9 @@ _DAY = 86_400
 def keep_up(workspace: Workspace, keep: KeepParams, wanted: tuple[str, ...], dry_run: bool = False) -> Upkeep:  # noqa: FBT001, FBT002
     """Compact, drop and delete by the stated retention; in a dry run only tell.
 
-    `wanted` are tables of vectors and tokens that the recorded collections use. What the published spaces and those
-    that a roll-back reaches refer to is never touched.
+    `wanted` are tables of vectors, tokens and parts that the recorded collections use. What the published spaces and
+    those that a roll-back reaches refer to is never touched. Parts, and moments beside a space, stand while a
+    collection keeps any.
     """
     store = workspace.store
     kept = retained(store, keep.spaces)
@@ -38,7 +40,7 @@ def keep_up(workspace: Workspace, keep: KeepParams, wanted: tuple[str, ...], dry
         dropped.append(f"space {folder.parent.name}/{folder.name}")
     refused = _refused_last(store)
     for name in _unused_tables(store, kept, (*wanted, *(e["table"] for one in refused for e in one["encoded"]))):
-        freed["spaces" if name.startswith("space_") else "embeddings"] += table_bytes(store, name)
+        freed["spaces" if name.startswith(("space_", MOMENTS)) else "embeddings"] += table_bytes(store, name)
         dropped.append(f"table {name}")
         if not dry_run:
             store.drop(name)
@@ -83,10 +85,12 @@ def _expired_spaces(workspace: Workspace, kept: list[Manifest]) -> list[Path]:
 
 
 def _unused_tables(store: Store, kept: list[Manifest], wanted: tuple[str, ...]) -> list[str]:
-    used = {one["space"]["table"] for one in kept} | {e["table"] for one in kept for e in one["encoded"]} | set(wanted)
-    return [
-        name for name in store.names() if name.startswith(("space_", "embeddings_", "tokens_")) and name not in used
-    ]
+    spaces = {one["space"]["table"] for one in kept}
+    used = spaces | {e["table"] for one in kept for e in one["encoded"]} | set(wanted)
+    if any(name.startswith(PARTS) for name in wanted):
+        used |= {parts_table(name) for name in used if name.startswith("embeddings_")} | set(map(moments_table, spaces))
+    kinds = ("space_", "embeddings_", "tokens_", PARTS, MOMENTS)
+    return [name for name in store.names() if name.startswith(kinds) and name not in used]
 
 
 def _unused_encoders(workspace: Workspace, manifests: list[Manifest]) -> list[Path]:

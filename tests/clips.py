@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -62,6 +63,30 @@ def filmed(
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         return path.read_bytes()
+
+
+def sounding(
+    frames: Sequence[Pixels], samples: npt.NDArray[np.float32], *, rate: int = 16_000, fps: int = FPS
+) -> bytes:
+    """An MP4 of frames, `fps` a second, with a sound track of mono `samples`."""
+    import av
+
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        video: Any = container.add_stream("mpeg4", rate=fps)
+        video.height, video.width = frames[0].shape[:2]
+        video.pix_fmt = "yuv420p"
+        video.codec_context.thread_count = 1
+        audio: Any = container.add_stream("aac", rate=rate, layout="mono")
+        for pixels in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(video.encode(None))
+        sound = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        sound.sample_rate, sound.pts = rate, 0
+        planes = av.AudioResampler(format="fltp", layout="mono", rate=rate, frame_size=1_024)
+        for part in [*planes.resample(sound), *planes.resample(None), None]:
+            container.mux(audio.encode(part))
+    return out.getvalue()
 
 
 def film(count: int = 50, kind: str = "mp4", codec: str = "libx264", **more: Any) -> bytes:

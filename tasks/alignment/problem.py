@@ -51,7 +51,8 @@ class Problem:
 
     `blocks` are, for either side, each encoder's rows (w, width) of the rotation that mixed the encoders; `tokens` are
     each encoder's tokens (n, t, w) where there are any; `known` are the moments over all pairs, where someone has them;
-    `chosen` remembers what a method chose, for one built on it.
+    `chosen` remembers what a method chose, for one built on it. With `rest`, `y` are vectors of a joint space that
+    stands, and stay as they are; `rest` (r, wy) are those of its other modalities.
     """
 
     x: Array
@@ -64,6 +65,7 @@ class Problem:
     tokens: tuple[list[Half], list[Half]] = ([], [])
     known: Moments | None = None
     chosen: dict[str, Choice] = field(default_factory=dict)
+    rest: Array | None = None
 
     @cached_property
     def whole(self) -> Moments:

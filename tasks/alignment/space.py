@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -58,6 +58,18 @@ class JointSpace:
     def dim(self) -> int:
         """Width of the joint space."""
         return next(iter(self.heads.values())).map.dim
+
+    @property
+    def bound(self) -> dict[str, str]:
+        """The pivot of each modality that was bound to the space later."""
+        return {name: about["pivot"] for name, about in self.facts.get("bound", {}).items()}
+
+    def without(self, modalities: Collection[str]) -> Self:
+        """The same space without these bound modalities."""
+        left = {name: about for name, about in self.facts.get("bound", {}).items() if name not in modalities}
+        heads = {name: one for name, one in self.heads.items() if name not in modalities}
+        banks = {name: self.banks[name] for name in heads}
+        return replace(self, heads=heads, banks=banks, facts={**self.facts, "bound": left})
 
     def project(self, modality: str, vectors: Mapping[str, Array]) -> Array:
         """Embeddings of one modality, {encoder: (n, d)}, → (n, dim) float32, L2-normalised."""

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from tasks.encoders import lsa
 from tasks.encoders.bert_graph import knows
 from tasks.encoders.origin import Origin, read_origin
+from tasks.encoders.pooling import checked_pool
 from tasks.encoders.protocol import EncoderError, EncoderSpec, Pooling
 from tasks.encoders.sampling import Clips
 
@@ -42,7 +43,7 @@ _LASTING: dict[str, tuple[str, Pooling]] = {
     "videomae": ("video", "mean"),
     "xclip": ("video", "pooler"),
 }
-_OPTIONS = {"audio": ("window", "hop"), "video": ("clips", "fps")}
+_NUMBERS = {"audio": ("window", "hop"), "video": ("clips", "fps")}
 _CLIPS, _FPS = 5, 7.5  # VideoMAE was trained on every fourth frame of 30 a second
 _SHIFTED = {"mpnet", "roberta", "xlm-roberta", "camembert"}  # number their positions after the padding id
 _LONGEST = 512
@@ -53,14 +54,14 @@ def automodel_spec(name: str, modality: str | None = None) -> EncoderSpec:
     """The spec of an AutoModel on the hub or in a folder.
 
     After ``?`` may stand ``pooling=`` (texts: mean, cls; images: cls, mean, pooler, avg), ``modality=``, ``licence=``;
-    of sounds ``window=`` and ``hop=`` in seconds; of videos ``clips=`` and ``fps=``.
+    of sounds ``window=`` and ``hop=`` in seconds; of videos ``clips=`` and ``fps=``; of both ``pool=``.
     Raises `EncoderError` for a missing or moving revision, an unknown option, a folder that holds no such model.
     """
     kind, _, rest = name.partition(":")
     place, _, query = rest.partition("?")
     origin: Origin | None = None
     options = dict(parse_qsl(query, keep_blank_values=True))
-    _check_options(name, options, *_OPTIONS)  # before anything is fetched
+    _check_options(name, options, *_NUMBERS)  # before anything is fetched
     if kind == "hf":
         source = _pinned(name, place)
         revision, config = source, read_object(name, hub_file(source, "config.json"))
@@ -134,7 +135,8 @@ def _loader(config: dict[str, Any], modality: str) -> str:
 def _check_options(name: str, options: dict[str, str], *modalities: str) -> None:
     """Raise `EncoderError` for an option that no encoder of these modalities takes."""
     allowed = ["pooling", "modality", "licence"]
-    allowed += [option for modality in modalities for option in _OPTIONS.get(modality, ())]
+    allowed += [option for modality in modalities for option in _NUMBERS.get(modality, ())]
+    allowed += ["pool"] if set(modalities) & set(_NUMBERS) else []
     if unknown := options.keys() - set(allowed):
         mend = "use " + ", ".join(f"{option}=" for option in allowed)
         raise EncoderError(f"{name}: unknown option {', '.join(sorted(unknown))}", mend)
@@ -146,8 +148,9 @@ def _lasting_spec(
     modality, pooling = _LASTING[str(config["model_type"])]
     if options.get("pooling", pooling) != pooling:
         raise EncoderError(f"{name}: pooling {options['pooling']!r} does not fit {modality}", f"use {pooling}")
-    for key in _OPTIONS[modality]:
+    for key in _NUMBERS[modality]:
         _number(name, key, options.get(key, "1"))
+    pool = checked_pool(name, options.get("pool", "mean"))
     if modality == "video":
         sampling = str(clips_of(name, config))
     elif (config.get("audio_config") or {}).get("enable_fusion"):
@@ -165,7 +168,8 @@ def _lasting_spec(
         source=source,
         seen="not known here: see its model card",
         runtimes=("torch",),
-        sampling=f"{sampling}, mean",
+        sampling=f"{sampling}, {pool}",
+        pool=pool,
     )
 
 

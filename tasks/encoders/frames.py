@@ -43,7 +43,7 @@ def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path
 
     if spec.inner is None:
         raise EncoderError(f"{spec.name} names no encoder of images", "write frames:<image encoder>")
-    _, sampling, pool = frames_name(spec.name)
+    _, sampling, _ = frames_name(spec.name)
     marks = fingerprint_of(spec.inner, runtime)
     inner = loader_of(spec.inner)(spec.inner, runtime, marks, models_dir, threads)
 
@@ -51,4 +51,4 @@ def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path
         return inner.encode([frame for (frame,) in inputs]).vectors
 
     split = Frames(sampling, inner.transform, stacked=False)
-    return LastingEncoder(spec, runtime, fingerprint, split, raw, pool)
+    return LastingEncoder(spec, runtime, fingerprint, split, raw)

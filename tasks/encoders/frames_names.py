@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 from urllib.parse import parse_qsl, urlencode
 
-from tasks.encoders.protocol import EncoderError, EncoderSpec
+from tasks.encoders.pooling import checked_pool
+from tasks.encoders.protocol import EncoderError, EncoderSpec, Pool
 from tasks.encoders.sampling import Evenly, Every, Sampling, Scenes
 
 _OWN = ("n", "every", "scenes", "pool")
 _FRAMES = 8
 
 
-def frames_name(name: str) -> tuple[str, Sampling, Literal["mean", "max"]]:
+def frames_name(name: str) -> tuple[str, Sampling, Pool]:
     """The image encoder's name, which frames it reads, and how their vectors are pooled.
 
     Raises `EncoderError` for two policies at once and for values out of range.
@@ -25,13 +25,11 @@ def frames_name(name: str) -> tuple[str, Sampling, Literal["mean", "max"]]:
     options = parse_qsl(query, keep_blank_values=True)
     own = {key: value for key, value in options if key in _OWN}
     rest = urlencode([option for option in options if option[0] not in _OWN], safe="/:")
-    pool = own.pop("pool", "mean")
-    if pool not in ("mean", "max"):
-        raise EncoderError(f"{name}: frames cannot be pooled by {pool!r}", "use pool=mean or pool=max")
+    pool = checked_pool(name, own.pop("pool", "mean"))
     if len(own) > 1:
         raise EncoderError(f"{name}: {' and '.join(own)} are two ways to choose frames", "keep one of them")
     inner = f"{place}?{rest}" if rest else place
-    return inner, _sampling(name, *(own.popitem() if own else ("n", str(_FRAMES)))), "max" if pool == "max" else "mean"
+    return inner, _sampling(name, *(own.popitem() if own else ("n", str(_FRAMES)))), pool
 
 
 def _sampling(name: str, way: str, value: str) -> Sampling:
@@ -53,5 +51,6 @@ def frames_spec(name: str, inner: EncoderSpec) -> EncoderSpec:
         modality="video",
         loader="tasks.encoders.frames:load",
         sampling=f"{sampling}, {pool}",
+        pool=pool,
         inner=inner,
     )

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.encoders.pooling import pooled
 from tasks.encoders.protocol import Array, Encoded, EncoderSpec, Parts, Runtime
 from tasks.encoders.runners import Runs
 from tasks.encoders.vectors import unit
@@ -25,7 +26,6 @@ Inputs = tuple[npt.NDArray[Any], ...]
 """The model's inputs for one part."""
 Part = tuple[float, Inputs]
 """Where it starts in seconds, and what the model takes."""
-Pool = Literal["mean", "max"]
 
 _AHEAD = 4 << 20  # bytes of an item's model inputs that wait for the encoder
 _AT_ONCE = 16 << 20  # bytes of model inputs that are encoded together, of as many items as it takes
@@ -58,9 +58,9 @@ class PartStream:
 
 @dataclass(frozen=True)
 class LastingEncoder:
-    """Implements `PartEncoder`. `split` gives the parts of a decoded medium; `raw` maps n model inputs to `(n, dim)`.
+    """Implements `Encoder`. `split` gives the parts of a decoded medium; `raw` maps n model inputs to `(n, dim)`.
 
-    The vectors of an item's parts are averaged, or their largest values taken, before the length is made 1.
+    The vectors of an item's parts are pooled as its spec says before the length is made 1.
     """
 
     spec: EncoderSpec
@@ -68,36 +68,25 @@ class LastingEncoder:
     fingerprint: str
     split: Callable[[Any], Iterator[Part]]
     raw: Callable[[Sequence[Inputs]], Array]
-    pool: Pool = "mean"
 
     def transform(self, content: Any) -> PartStream:
         """Decoded medium → its parts, some of them ready."""
         return PartStream(partial(self.split, content))
 
     def encode(self, inputs: Sequence[Any]) -> Encoded:
-        """Parts of each item → one unit vector an item."""
-        failures: dict[int, MediaError] = {}
-        pools = [_Pooled(self.pool, self.spec.dim) for _ in inputs]
-        for place, _, vector in self._vectors(inputs, failures):
-            pools[place].add(vector)
-        vectors = np.zeros((len(inputs), self.spec.dim), np.float32)
-        good = [place for place in range(len(inputs)) if place not in failures]
-        if good:
-            vectors[good] = unit(np.stack([pools[place].vector for place in good]), self.spec.name)
-        return Encoded(vectors, np.zeros(len(inputs), np.bool_), tuple(failures.items()))
-
-    def encode_parts(self, inputs: Sequence[Any]) -> list[Parts]:
-        """Parts of each item → their starts and unit vectors. Raises `MediaError` where an item breaks."""
+        """Parts of each item → one unit vector an item, and the vectors of its parts."""
         failures: dict[int, MediaError] = {}
         found: list[list[tuple[float, Array]]] = [[] for _ in inputs]
         for place, start, vector in self._vectors(inputs, failures):
             found[place].append((start, vector))
-        for error in failures.values():
-            raise error
-        return [
-            Parts(np.array([start for start, _ in one]), unit(np.stack([vector for _, vector in one]), self.spec.name))
-            for one in found
-        ]
+        vectors = np.zeros((len(inputs), self.spec.dim), np.float32)
+        parts = [Parts(np.empty(0), vectors[:0])] * len(inputs)
+        for place, own in enumerate(found):
+            if place not in failures:
+                raw = np.stack([vector for _, vector in own])
+                vectors[place] = unit(pooled(raw, self.spec.pool)[None], self.spec.name)[0]
+                parts[place] = Parts(np.array([start for start, _ in own]), unit(raw, self.spec.name))
+        return Encoded(vectors, np.zeros(len(inputs), np.bool_), tuple(failures.items()), parts)
 
     def _vectors(
         self, inputs: Sequence[PartStream], failures: dict[int, MediaError]
@@ -146,22 +135,3 @@ def in_batches(runner: Runs, rows: int, inputs: Sequence[Inputs]) -> Array:
 
 def _bytes(part: Part) -> int:
     return sum(one.nbytes for one in part[1])
-
-
-class _Pooled:
-    """The mean or the largest values of vectors, one after another: in float64, so that no order of batches shows."""
-
-    def __init__(self, pool: Pool, dim: int) -> None:
-        self._largest = pool == "max"
-        self._value = np.full(dim, -np.inf) if self._largest else np.zeros(dim)
-        self._count = 0
-
-    def add(self, vector: Array) -> None:
-        """Take one more."""
-        self._count += 1
-        self._value = np.maximum(self._value, vector) if self._largest else self._value + vector
-
-    @property
-    def vector(self) -> npt.NDArray[np.float64]:
-        """What is pooled so far."""
-        return self._value if self._largest else self._value / self._count

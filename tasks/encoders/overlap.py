@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tasks.encoders.protocol import Encoded, Encoder
+from tasks.encoders.protocol import Encoded, Encoder, Parts
 
 H = TypeVar("H")
 
@@ -28,12 +28,16 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[H]):
-    """One encoded batch: `handles[i]` has `vectors[i]`, shape (n, dim), L2-normalised; `failures` could not be read."""
+    """One encoded batch: `handles[i]` has `vectors[i]`, shape (n, dim), L2-normalised; `failures` could not be read.
+
+    `parts[i]` are the parts of what lasts; empty for what does not.
+    """
 
     handles: list[H]
     vectors: npt.NDArray[np.float32]
     truncated: npt.NDArray[np.bool_]
     failures: list[tuple[H, Exception]] = field(default_factory=list)
+    parts: Sequence[Parts] = ()
 
 
 def encode_overlapped(
@@ -78,16 +82,17 @@ def encode_overlapped(
             clock.read += seconds
             start = time.perf_counter()
             if inputs:
-                vectors, truncated, broken = encoder.encode(inputs)
+                vectors, truncated, broken, parts = encoder.encode(inputs)
             else:
-                vectors, truncated, broken = _nothing(encoder.spec.dim)
+                vectors, truncated, broken, parts = _nothing(encoder.spec.dim)
             clock.encode += time.perf_counter() - start
             del inputs  # before the next batch is read: these are the large part
             if broken:  # what lasts is read to its end only here
                 bad += [(good[place], error) for place, error in broken]
                 kept = np.setdiff1d(np.arange(len(good)), [place for place, _ in broken])
                 good, vectors, truncated = [good[place] for place in kept], vectors[kept], truncated[kept]
-            yield Batch(good, vectors, truncated, bad)
+                parts = [parts[place] for place in kept if parts]
+            yield Batch(good, vectors, truncated, bad, parts)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

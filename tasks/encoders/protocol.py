@@ -14,6 +14,7 @@ from tasks.media.registry import MediaError
 
 Array = npt.NDArray[np.float32]
 Pooling = Literal["mean", "cls", "avg", "pooler", "stages", "tokens"]
+Pool = Literal["mean", "max", "attention"]
 RuntimeName = Literal["openvino", "torch", "numpy"]
 Dtype = Literal["float32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
@@ -69,6 +70,8 @@ class EncoderSpec:
     """What can run it."""
     sampling: str = ""
     """Which parts of what lasts are encoded, and how they are pooled; "" for what does not last."""
+    pool: Pool = "mean"
+    """How the vectors of these parts become one; `sampling` says it too."""
     inner: EncoderSpec | None = None
     """The encoder that reads the parts, where that is one of another modality."""
 
@@ -94,12 +97,14 @@ class Encoded(NamedTuple):
     """Vectors `(n, dim)`, C-contiguous, L2-normalised, and `(n,)` bool: the input was cut to fit.
 
     They are float32. Tokens are float16, all of an input together of unit length; where it has fewer they are zero.
-    `failures` are places of inputs that broke while they were read, and why; their rows are zero.
+    `failures` are places of inputs that broke while they were read, and why; their rows are zero. `parts` are those of
+    each input that lasts, none of one that broke; empty where nothing does.
     """
 
     vectors: Array
     truncated: npt.NDArray[np.bool_]
     failures: tuple[tuple[int, MediaError], ...] = ()
+    parts: Sequence[Parts] = ()
 
 
 class Parts(NamedTuple):
@@ -134,14 +139,6 @@ class Encoder(Protocol):
 
     def encode(self, inputs: Sequence[Any]) -> Encoded:
         """Encode any number of transformed inputs; row i of the result belongs to input i, whatever its company."""
-
-
-@runtime_checkable
-class PartEncoder(Encoder, Protocol):
-    """An encoder of what lasts: it can tell the parts apart that `encode` pools."""
-
-    def encode_parts(self, inputs: Sequence[Any]) -> list[Parts]:
-        """The parts of each transformed input, unpooled. Raises `MediaError` where one breaks while it is read."""
 
 
 def slug(spec: EncoderSpec) -> str:

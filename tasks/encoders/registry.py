@@ -12,6 +12,7 @@ from typing import cast
 
 from tasks.encoders.fingerprint import fingerprint
 from tasks.encoders.patches import tokens_of
+from tasks.encoders.pooling import checked_pool, pooled_by
 from tasks.encoders.protocol import TOKENS, Encoder, EncoderError, EncoderSpec, Runtime
 from tasks.encoders.runtime import choose, cpu_count
 
@@ -130,11 +131,11 @@ _lock = threading.Lock()
 def resolve(name: str, modality: str | None = None) -> EncoderSpec:
     """The spec behind a name; `modality` only checks (or, for hf: and local:, says) what is expected.
 
-    - ``builtin:minilm``: weights from an installed package;
+    - ``builtin:minilm``: weights from an installed package; one of what lasts takes ``?pool=mean|max|attention``;
     - ``torchvision:ResNet50_Weights.IMAGENET1K_V2``: the penultimate layer (``DEFAULT`` moves, so it is refused);
     - ``hf:org/name@revision[?pooling=cls|mean|pooler][&modality=…]``: an AutoModel of the hub;
     - ``local:folder[?…]``: an AutoModel folder on disk, with safetensors;
-    - ``frames:<image encoder>[?n=8|every=<seconds>|scenes=8][&pool=mean|max]``: frames of a video through any of these;
+    - ``frames:<image encoder>[?n=8|every=<seconds>|scenes=8][&pool=…]``: frames of a video through any of these;
     - an encoder of pictures or texts with ``#tokens`` behind it: its tokens in place of a pooled vector.
 
     Raises `EncoderError` naming what is wrong and what to write instead.
@@ -146,9 +147,7 @@ def resolve(name: str, modality: str | None = None) -> EncoderSpec:
         return tokens_of(resolve(name.removesuffix(TOKENS), modality))
     kind, _, rest = name.partition(":")
     if kind == "builtin":
-        spec = SPECS.get(name)
-        if spec is None:
-            raise EncoderError(f"there is no encoder {name}", f"the builtin ones are {', '.join(SPECS)}")
+        spec = _builtin(name)
     elif kind == "torchvision" and rest:
         from tasks.encoders.torchvision_names import torchvision_spec
 
@@ -167,6 +166,14 @@ def resolve(name: str, modality: str | None = None) -> EncoderSpec:
     if modality is not None and spec.modality != modality:
         raise EncoderError(f"{name} encodes {spec.modality}, not {modality}", f"name an encoder for {modality}")
     return spec
+
+
+def _builtin(name: str) -> EncoderSpec:
+    place, _, query = name.partition("?")
+    spec = SPECS.get(place)
+    if spec is None or (query and not (spec.sampling and query.startswith("pool="))):
+        raise EncoderError(f"there is no encoder {name}", f"the builtin ones are {', '.join(SPECS)}")
+    return pooled_by(spec, name, checked_pool(name, query.removeprefix("pool="))) if query else spec
 
 
 def expected_fingerprint(spec: EncoderSpec, *, device: str = "auto") -> str:
@@ -220,7 +227,7 @@ def check_installed(spec: EncoderSpec, device: str = "auto") -> None:
     from tasks.encoders.packages import weight_files
 
     source = spec.inner or spec
-    if source.name in SPECS:
+    if source.name.partition("?")[0] in SPECS:
         weight_files(source)
     choose(spec, device)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tasks.encoders.protocol import Array, EncoderError, EncoderSpec
 
 
-def unit(vectors: Array, name: str) -> Array:
+def unit(vectors: npt.NDArray[Any], name: str) -> Array:
     """Each row of `(n, d)` divided by its length: float32, C-contiguous.
 
     Raises `EncoderError` naming the encoder when a row is not finite or has no direction.

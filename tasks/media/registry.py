@@ -34,7 +34,8 @@ class Medium:
 
     `module` holds `inspect(data, limits)`, a cheap check of the header, and `decode(data, limits)`, the content that
     encoders take; both raise `MediaError`. `version` rises when decoding changes, and is part of every fingerprint.
-    `batch` contents are read together: enough to keep the encoder busy, few enough to hold.
+    `batch` contents are read together: enough to keep the encoder busy, few enough to hold. `tracks` are other media
+    that its files may hold as well: their modules decode the same bytes, or say <name>_no_stream.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Medium:
     version: int
     batch: int
     module: str
+    tracks: tuple[str, ...] = ()
 
     def inspect(self, data: bytes, limits: Limits) -> None:
         """Check the header of `data`, without decoding."""
@@ -72,7 +74,7 @@ MEDIA: dict[str, Medium] = {
         Medium("text", frozenset({".txt"}), 1, 4_096, "tasks.media.text"),
         Medium("image", _IMAGE_SUFFIXES, 1, 128, "tasks.media.image"),
         Medium("audio", _AUDIO_SUFFIXES, 1, 8, "tasks.media.audio"),
-        Medium("video", _VIDEO_SUFFIXES, 1, 4, "tasks.media.video"),
+        Medium("video", _VIDEO_SUFFIXES, 1, 4, "tasks.media.video", tracks=("audio",)),
     )
 }
 

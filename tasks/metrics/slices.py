@@ -14,7 +14,7 @@ Sources: Efron and Tibshirani 1993; Holm 1979.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import erfc, sqrt
 from typing import Any
@@ -93,6 +93,11 @@ def slice_rows(
                 row = {"attribute": attribute, "value": value, "direction": name}
                 rows.append(row | one.row(confidence, least_groups))
     _judge(rows, 1 - confidence, least_gap)
+    return weakest_first(rows)
+
+
+def weakest_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by their gap, the largest downwards first; those without one at the end."""
     return sorted(rows, key=lambda row: (row["gap"] is None, row["gap"]["value"] if row["gap"] else 0))
 
 

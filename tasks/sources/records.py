@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 from tasks.media.registry import Limits, MediaError, get
 from tasks.media.text import clean_text
@@ -34,14 +34,19 @@ class Prepared:
     faults: list[Fault] = field(default_factory=list)
 
 
+Tracks = Literal["no", "alone", "texts"]
+"""Of a file that holds other media as well: these are left out, become items, or are paired with the texts besides."""
+
+
 def stage(
-    row: Row, *, lexical: tuple[str, ...], stat: Callable[[str], tuple[int, int]]
+    row: Row, *, lexical: tuple[str, ...], stat: Callable[[str], tuple[int, int]], tracks: Tracks = "no"
 ) -> Iterator[tuple[int, str, Record]]:
     """Split one row into staged records (bucket, kind, record): the row, each of its media, each link of two media.
 
     A medium goes to the bucket of its own path, and a link to one of its own, so that rows which share it meet there.
-    `stat(file)` gives its size in bytes and time of change in nanoseconds, (-1, 0) if there is none. Line numbers stay
-    out: a row that moves in its file has not changed.
+    A track has the path of the medium that it is `of`, which may turn out to have none. `stat(file)` gives its size in
+    bytes and time of change in nanoseconds, (-1, 0) if there is none. Line numbers stay out: a row that moves in its
+    file has not changed.
     """
     words = " ".join(str(row.attributes[name]) for name in lexical if row.attributes.get(name) not in (None, ""))
     shared: Record = {
@@ -52,12 +57,17 @@ def stage(
         "lexical": words,
     }
     media = [[ref.modality, ref.path] for ref in row.media]
+    inside = [(ref, track) for ref in row.media for track in get(ref.modality).tracks if tracks != "no"]
+    if tracks == "texts":
+        media += [[track, ref.path] for ref, track in inside]
     texts = [[ref.column, ref.text] for ref in row.texts]
     yield bucket_of(digest(row.row_key)), "row", shared | {"media": media, "texts": texts}
     for ref in dict.fromkeys(row.media):
         size, changed = stat(ref.file)
         seen: Record = {"path": ref.path, "file": ref.file, "modality": ref.modality, "size": size, "changed": changed}
         yield bucket_of(digest(ref.modality, ref.path)), "media", shared | seen
+        for _, track in (one for one in inside if one[0] == ref):
+            yield bucket_of(digest(track, ref.path)), "media", shared | seen | {"modality": track, "of": ref.modality}
     for left, right in combinations(sorted({(ref.modality, ref.path) for ref in row.media}), 2):
         yield bucket_of(digest(*left, *right)), "link", {"left": list(left), "right": list(right)}
 
@@ -71,8 +81,10 @@ class Content:
 
 
 def examine(record: Record, read: Callable[[str], bytes], limits: Limits) -> Content:
-    """Read and check the medium of a staged record. Raises `MediaError`."""
+    """Read and check the medium of a staged record; of a track also what holds it. Raises `MediaError`."""
     data = read(record["file"])
+    if "of" in record:
+        get(record["of"]).inspect(data, limits)
     get(record["modality"]).inspect(data, limits)
     return Content(content_hash(data), len(data))
 
@@ -84,8 +96,8 @@ def prepare(
 
     A medium mentioned by several rows is one item; the row with the smallest key describes it. Rows with one key (a
     table with a line for each caption) are one row. A row's pairs join each of its media with the others and with each
-    of its texts; a row without media joins its texts of different columns. What cannot be read becomes a fault and the
-    rest goes on.
+    of its texts; a row without media joins its texts of different columns. A track is joined with what holds it. What
+    cannot be read becomes a fault and the rest goes on.
     """
     done = Prepared()
     mentions: dict[tuple[str, str], Record] = {}
@@ -149,12 +161,19 @@ def _prepare_medium(record: Record, collection: str, look: Callable[[Record], Co
     try:
         found = look(record)
     except MediaError as error:
-        done.faults.append(Fault(path, error.code, error.message, bucket))
+        if "of" not in record:
+            done.faults.append(Fault(path, error.code, error.message, bucket))
+        elif error.code.startswith(f"{modality}_") and error.code != f"{modality}_no_stream":  # else told of the whole
+            done.faults.append(Fault(f"{path}#{modality}", error.code, error.message, bucket))
         return
+    key = media_key(collection, modality, path)
+    if "of" in record:
+        whole = (record["of"], media_key(collection, record["of"], path))
+        done.pairs.append(_pair(whole, (modality, key), collection, bucket))
     done.items.append(
         _item(record, collection, bucket)
         | {
-            "key": media_key(collection, modality, path),
+            "key": key,
             "modality": modality,
             "uri": record["file"],
             "content_hash": found.content_hash,

@@ -21,8 +21,8 @@ Wide = npt.NDArray[np.float64]
 
 
 def built(store: Store) -> dict[str, list[tuple[Any, ...]]]:
-    """All that equals a fresh build, whatever happened before: items, given pairs, quarantine, embeddings."""
-    embeddings = [name for name in store.names() if name.startswith("embeddings_")]
+    """All that equals a fresh build, whatever happened before: items, given pairs, quarantine, embeddings, parts."""
+    embeddings = [name for name in store.names() if name.startswith(("embeddings_", "parts_"))]
     names = [schemas.ITEMS, schemas.PAIRS, schemas.QUARANTINE, *embeddings]
     return {name: contents(store, name, without=FLEETING) for name in names}
 
@@ -106,6 +106,71 @@ def projection_faults(store: Store, name: str) -> list[str]:
     return faults
 
 
+def moment_faults(store: Store, name: str) -> list[str]:
+    """Where the moments of the space in force are not the parts of its items, each projected; [] if they are."""
+    manifest = manifest_of(store, name)
+    assert manifest is not None
+    folder = Path(manifest["space"]["path"])
+    arrays, config = load_file(folder / "heads.safetensors"), json.loads((folder / "config.json").read_text())
+    table = manifest["space"]["table"].replace("space_", "moments_", 1)
+    rows = {row["key"]: row for row in store.read(table, store.schema(table).names).to_pylist()}
+    faults = []
+    for modality in config["heads"]:
+        own = {
+            one["encoder"]: one["table"].replace("embeddings_", "parts_", 1)
+            for one in manifest["encoded"]
+            if one["modality"] == modality
+        }
+        here = [row for row in rows.values() if row["modality"] == modality]
+        if not all(store.exists(one) for one in own.values()):
+            faults += [f"{len(here)} moments of {modality} without parts"] if here else []
+            continue
+        items = store.read(schemas.ITEMS, ["collection", "modality", "content_hash"]).to_pylist()
+        contents = {
+            item["content_hash"]
+            for item in items
+            if item["modality"] == modality and item["collection"] in manifest["collections"]
+        }
+        columns = ["content_hash", "number", "start", "vector"]
+        parts: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for encoder, one in own.items():
+            by_content = parts[encoder] = defaultdict(list)
+            for row in sorted(store.read(one, columns).to_pylist(), key=lambda row: row["number"]):
+                by_content[row["content_hash"]].append(row)
+        first, *_ = parts.values()
+        wanted = {
+            f"{modality}-{content}-{part['number']}": (content, part["start"])
+            for content in contents
+            if all(content in one for one in parts.values())
+            for part in first[content]
+        }
+        found = {row["key"]: (row["content_hash"], row["start"]) for row in here}
+        if found != wanted:
+            faults.append(f"{len(found.items() ^ wanted.items())} moments of {modality} differ")
+            continue
+        vectors = {
+            encoder: np.asarray(
+                [
+                    min(one[content], key=lambda part: abs(part["start"] - start))["vector"]
+                    for content, start in wanted.values()
+                ],
+                np.float64,
+            )
+            for encoder, one in parts.items()
+        }
+        z = _project(arrays, config, modality, vectors)
+        stored = np.asarray([rows[key]["vector"] for key in wanted])
+        if np.abs(z - stored).max(initial=0) > 1e-5:
+            faults.append(f"moments of {modality} are off by {np.abs(z - stored).max():.2g}")
+        for query in config["heads"]:
+            bank = arrays[f"{query}.bank"].astype(np.float64)
+            term = np.sort(z @ bank.T, axis=1)[:, -config["hubness_k"] :].mean(1)
+            gap = np.abs(term - np.asarray([rows[key][f"hubness_{query}"] for key in wanted])).max(initial=0)
+            if gap > 1e-5:
+                faults.append(f"hubness of moments of {modality} towards {query} is off by {gap:.2g}")
+    return faults
+
+
 def _project(arrays: dict[str, Any], config: dict[str, Any], modality: str, vectors: dict[str, Wide]) -> Wide:
     """Each encoder's vectors: square root of CNNs, minus the mean, to unit length, on its axes; then the head."""
     lead, about = f"{modality}.features.", config["heads"][modality]
@@ -128,8 +193,9 @@ def _words(store: Store, items: list[dict[str, Any]]) -> dict[str, str]:
     texts = {item["key"]: item["text"] for item in items if item["text"] is not None}
     said: dict[str, list[str]] = defaultdict(list)
     for pair in store.read(schemas.PAIRS, ["left", "right", "source"]).to_pylist():
-        if pair["source"] == "given" and pair["right"] in texts:
-            said[pair["left"]].append(texts[pair["right"]])
+        for one, other in ((pair["left"], pair["right"]), (pair["right"], pair["left"])):
+            if pair["source"] == "given" and other in texts:
+                said[one].append(texts[other])
     return {
         item["key"]: " · ".join(
             filter(None, [item["text"], *(sorted(said[item["key"]]) if item["text"] is None else []), item["lexical"]])

@@ -88,11 +88,11 @@ def test_named_attributes_are_sliced(made: Made) -> None:
     aligned = outcome.aligned
     ways = both_ways(workspace.store, aligned.space, aligned.collections, "test")
     weights = bootstrap.group_weights(30, 100, 0)
-    rows = slices(workspace.store, aligned, ways, "test", weights, AssessParams(slices=("number",)))
+    rows = slices(workspace.store, aligned, [(ways, weights)], "test", AssessParams(slices=("number",)))
     assert {row["attribute"] for row in rows} == {"number"}
     assert len(rows) == 3 * 30
     with pytest.raises(UserError, match=r"colour.*number, odd"):
-        slices(workspace.store, aligned, ways, "test", weights, AssessParams(slices=("colour",)))
+        slices(workspace.store, aligned, [(ways, weights)], "test", AssessParams(slices=("colour",)))
 
 
 def test_first_answers_are_those_of_a_full_search(made: Made) -> None:
@@ -148,7 +148,7 @@ def test_without_val_the_halves_tell_each_other(made: Made, monkeypatch: pytest.
     weights = bootstrap.group_weights(30, 100, 0)
     figures, kept = calibrate(workspace.store, aligned, ways, "test", weights, AssessParams())
     assert {one["reason"].partition(",")[0] for one in figures.values()} == {"15 groups of queries"}
-    assert kept["directions"] == {}
+    assert kept == {}
     monkeypatch.setattr(calibration, "LEAST_GROUPS", 10)
     monkeypatch.setattr(calibration, "LEAST_RIGHT", 1)
     figures, kept = calibrate(workspace.store, aligned, ways, "test", weights, AssessParams())
@@ -158,7 +158,7 @@ def test_without_val_the_halves_tell_each_other(made: Made, monkeypatch: pytest.
         p, _ = calibration.cross_fitted(found, random, 0)
         brier = figures[way.name]["hits"]["after"]["brier"]["value"]
         assert brier == pytest.approx(float(np.mean((p - found.right) ** 2)))
-    assert set(kept["directions"]) == {way.name for way in ways}
+    assert set(kept) == {way.name for way in ways}
 
 
 def test_several_right_answers_are_shown(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

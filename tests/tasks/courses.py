@@ -17,19 +17,23 @@ from prefect.logging import disable_run_logger
 
 import tasks.encode
 from config.params import AlignParams, GateParams, IndexParams, PipelineParams
+from storage import schemas
 from storage.promotions import manifest_of
 from storage.workspace import Workspace
-from tasks.align import fit
 from tasks.encoders.registry import load
+from tasks.fit import fit
 from tasks.index import index_space
+from tasks.moments import project_moments
 from tasks.project import project_items
 from tasks.promote import decide, enact
 from tasks.refs import Aligned
+from tests.flows.law import moment_faults
 from tests.tasks import histories, updates
 from tests.tasks.histories import Folder, record
 from tests.tasks.updates import State, bring_up_to_date, build, state_of
 
 SPACE = "both"
+"""The space of the collections; over what lasts there is one of sounds, and one of clips."""
 
 
 @dataclass
@@ -42,6 +46,7 @@ class Ground:
 
     root: Path
     encoders: dict[str, tuple[str, ...]]
+    paths: list[str]
     others: State
     starts: list[tuple[Folder, Path]]
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(10**9)))
@@ -52,11 +57,17 @@ class Ground:
 
 
 def params_of(encoders: dict[str, tuple[str, ...]], source: Path, **more: Any) -> PipelineParams:
-    """Params for a few pictures: no budget of failures, few published versions, early compaction."""
+    """Params for a few files: no budget of failures, few published versions, early compaction, parts and tracks."""
     small: dict[str, Any] = {
         "source": str(source),
-        "encode": {"encoders": encoders},
-        "preprocess": {"failure_budget": 1.0, "max_pixels": histories.LIMIT, "max_chars": 40},
+        "encode": {"encoders": encoders, "parts": True},
+        "preprocess": {
+            "failure_budget": 1.0,
+            "max_pixels": histories.LIMIT,
+            "max_seconds": histories.LONGEST,
+            "max_chars": 40,
+            "sound_tracks": "alone",
+        },
         "columns": {"lexical": ("tag",)},
         "keep": {"fragments": 3, "versions": 2},
     }
@@ -65,26 +76,27 @@ def params_of(encoders: dict[str, tuple[str, ...]], source: Path, **more: Any) -
     return PipelineParams.model_validate(small)
 
 
-def first_photos(root: Path, *, plain: bool) -> Folder:
-    """Photos as a history finds them; the first row is never taken away."""
+def first_photos(root: Path, paths: list[str], *, plain: bool) -> Folder:
+    """Photos, or what stands for them at `paths`, as a history finds them; the first row is never taken away."""
+    at = dict(zip(histories.PATHS, paths, strict=True))
     folder = Folder(updates.make_folder(root))
     folder.put("keep.png", "good0")
     folder.lines.append(("", record("", ["keep.png"], ["a red circle"], tag="kept")))
-    for number, path in enumerate(histories.PATHS[:4]):
+    for number, path in enumerate(paths[:4]):
         folder.put(path, f"good{number + 1}")
         captions = histories.CAPTIONS[number : number + 1 + number % 2]
         folder.lines.append(("", record("", [path], captions)))
     if not plain:
-        folder.put("sub/a.png", "cut1")
-        folder.put("test/t.png", "good2")
-        folder.put("sub/b.png", "empty")
+        folder.put(at["sub/a.png"], "cut1")
+        folder.put(at["test/t.png"], "good2")
+        folder.put(at["sub/b.png"], "empty")
         folder.put("note.txt", "words")
         folder.lines += [
-            ("", record("", ["sub/a.png", "a.png"], ["a red circle"], split="test", mood="sad")),
-            ("test", record("test", ["test/t.png"], ["picture of a cross"], id="t")),
-            ("", record("", ["sub/b.png"], ["the green square", ""], group="g")),
-            ("", record("", ["b.png", "a.png"], [], group="g", tag="猫")),
-            ("", record("", ["c.png", "note.txt"], ["the black bar on the left"])),
+            ("", record("", [at["sub/a.png"], at["a.png"]], ["a red circle"], split="test", mood="sad")),
+            ("test", record("test", [at["test/t.png"]], ["picture of a cross"], id="t")),
+            ("", record("", [at["sub/b.png"]], ["the green square", ""], group="g")),
+            ("", record("", [at["b.png"], at["a.png"]], [], group="g", tag="猫")),
+            ("", record("", [at["c.png"], "note.txt"], ["the black bar on the left"])),
             ("", histories.JUNK[2]),
         ]
     folder.write()
@@ -102,8 +114,13 @@ def removed(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def made_ground(encoders: dict[str, tuple[str, ...]], folder: Path) -> Iterator[Ground]:
-    """Collections, a space in force and loaded encoders, made once; encoders are loaded once for all workspaces."""
+def made_ground(
+    encoders: dict[str, tuple[str, ...]], folder: Path, paths: list[str] = histories.PATHS
+) -> Iterator[Ground]:
+    """Collections, a space in force for each modality but text, and loaded encoders, made once.
+
+    Encoders are loaded once for all workspaces. Histories edit files at `paths`.
+    """
     memory = Path("/dev/shm")  # where there is such a disk in memory, all goes faster
     root = Path(tempfile.mkdtemp(prefix="modalign-law-", dir=memory if os.access(memory, os.W_OK) else folder))
     with removed(root), pytest.MonkeyPatch.context() as patch, disable_run_logger():
@@ -113,32 +130,36 @@ def made_ground(encoders: dict[str, tuple[str, ...]], folder: Path) -> Iterator[
 
         patch.setattr(tasks.encode, "load", loaded)
         others = Folder(updates.make_folder(root / "others"))
-        for number in range(8):
-            others.put(f"{number}.png", f"good{number}" if number < 4 else f"wide{number}")
-            words = f"{histories.CAPTIONS[number % 5]} number {number}"
-            others.lines.append(
-                ("", record("", [f"{number}.png"], [words, histories.CAPTIONS[number % 6]], tag="x", split="train"))
-            )
-        others.put("cut.png", "cut0")
-        others.lines.append(("", record("", ["cut.png"], ["a red circle"])))
+        for suffix in sorted({Path(path).suffix for path in paths} - {".jpg", ".txt"}):
+            for number in range(8):
+                path = f"{number}{suffix}"
+                others.put(path, f"good{number}" if number < 4 else f"wide{number}")
+                words = [f"{histories.CAPTIONS[number % 5]} number {number}", histories.CAPTIONS[number % 6]]
+                others.lines.append(("", record("", [path], words, tag="x", split="train")))
+            others.put(f"cut{suffix}", "cut0")
+            others.lines.append(("", record("", [f"cut{suffix}"], ["a red circle"])))
         others.write()
         workspace = Workspace(root=root / "workspace")
         done = build(workspace, params_of(encoders, others.root))
         align = AlignParams(method="cca", dim=8, pca=8, folds=2, hubness_k=3)
-        space = fit.fn(workspace, SPACE, ("others",), done.groups.digest, done.encoded, align)
         collections = ("others", "photos")
-        project_items.fn(workspace, space, collections, done.encoded)
-        index = index_space.fn(workspace, space, IndexParams())
-        aligned = Aligned(space=space, index=index, collections=collections, encoded=done.encoded, groups=done.groups)
-        enact(workspace.store, aligned, decide(workspace.store, aligned, GateParams()))
+        for modality in sorted(encoders.keys() - {"text"}):
+            encoded = tuple(one for one in done.encoded if one.modality in ("text", modality))
+            name = SPACE if modality in ("audio", "image") else modality
+            space = fit.fn(workspace, name, ("others",), done.groups.digest, encoded, align)
+            project_items.fn(workspace, space, collections, encoded)
+            index = index_space.fn(workspace, space, IndexParams())
+            project_moments.fn(workspace, space, collections, encoded, IndexParams())
+            aligned = Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=done.groups)
+            enact(workspace.store, aligned, decide(workspace.store, aligned, GateParams()))
         starts = []
         for name, plain in (("plain", True), ("tangled", False)):
-            folder = first_photos(root / name / "photos", plain=plain)
+            folder = first_photos(root / name / "photos", paths, plain=plain)
             shutil.copytree(workspace.root, root / name / "workspace")
             params = params_of(encoders, folder.root)
             bring_up_to_date(Workspace(root=root / name / "workspace"), params, upkeep=True)
             starts.append((folder, root / name / "workspace"))
-        yield Ground(root, encoders, state_of(workspace.store), starts)
+        yield Ground(root, encoders, paths, state_of(workspace.store), starts)
 
 
 @dataclass
@@ -218,6 +239,12 @@ def assert_equal(ground: Ground, workspace: Workspace, fresh: Workspace) -> None
     for table in found.embeddings.keys() | wanted.embeddings.keys():
         both = ground.others.embeddings[table] | wanted.embeddings.get(table, {})
         assert updates.differences(found.embeddings.get(table, {}), both) == [], table
+    for table in found.parts.keys() | wanted.parts.keys():
+        beside = ground.others.parts[table] | wanted.parts.get(table, {})
+        assert updates.differences(found.parts.get(table, {}), beside) == [], table
     for name in ("items", "pairs", "quarantine"):
         assert getattr(others, name) == getattr(ground.others, name)
-    updates.assert_projected(workspace.store, SPACE, [wanted, ground.others])
+    for name in workspace.store.strings(schemas.PUBLISHED, "name"):
+        updates.assert_projected(workspace.store, name, [wanted, ground.others])
+        if not {"audio", "video"}.isdisjoint(ground.encoders):
+            assert moment_faults(workspace.store, name) == []

@@ -2,7 +2,9 @@
 
 Contents have names, so that a failing history can be read: `good3` is a picture, `wide1` a larger one, `cut0` the first
 half of `good0`, `bent0` a picture of that size which cannot be decoded; `empty`, `words` and `words-of-a-size` are no
-pictures, `huge` has more pixels than allowed.
+pictures, `huge` has more pixels than allowed. Under a path that ends in .wav or .mp4 the same names stand for sounds
+and clips: a `wide` one lasts longer, a `huge` one too long or has too many pixels; clips of odd numbers have a sound
+track.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.clips import filmed, half, sounding
+from tests.sounds import tone, written
 from tests.tiny import COLOURS
 
 Line = dict[str, Any] | str
 """A record, or a line that is none (bytes that are not UTF-8 stand there as surrogates)."""
 
-LIMIT = 1_000  # pixels allowed
+LIMIT, LONGEST = 1_000, 20  # pixels and seconds allowed
 GOOD = [f"good{number}" for number in range(8)] + ["wide0", "wide1"]
 BROKEN = ["cut0", "cut1", "bent0", "empty", "words", "words-of-a-size", "huge"]
 PATHS = [
@@ -39,6 +43,19 @@ PATHS = [
     "cafe\u0301.png",
     "note.txt",
 ]
+LASTING = [
+    "a.wav",
+    "b.mp4",
+    "c.wav",
+    "d.mp4",
+    "sub/a.mp4",
+    "sub/b.wav",
+    "test/t.mp4",
+    "caf\u00e9.mp4",
+    "cafe\u0301.mp4",
+    "note.txt",
+]
+"""Paths of sounds and clips in the places of `PATHS`."""
 CAPTIONS = [
     "a red circle", "a blue bar at the left", "the green square", "picture of a cross", "the black bar on the left",
     "黑猫 a yellow circle", "", " \t ", "a long long word and the long picture of the long bar at the top",
@@ -51,20 +68,20 @@ JUNK: list[Line] = [
 _FIRST = 1_000_000_000_123_456_789  # nanoseconds: 2001
 
 
-@lru_cache(maxsize=64)
-def content(name: str) -> bytes:
-    """The bytes of a content by its name; all `good…` are of one length, and so are `bent…` and `words-of-a-size`."""
+@lru_cache(maxsize=128)
+def content(name: str, suffix: str = ".png") -> bytes:
+    """The bytes of a content by its name, for a path that ends in `suffix`.
+
+    All `good…` are of one length, and so are `bent…` and `words-of-a-size`.
+    """
     kind, number = name.rstrip("0123456789"), int(name[-1]) if name[-1].isdigit() else 0
-    if kind == "good":
-        return _picture(number, 8)
-    if kind == "wide":
-        return _picture(number, 12)
-    if kind == "huge":
-        return _picture(0, 40)
-    good = _picture(number, 8)
-    place = good.index(b"IDAT") + 4
+    make, heart = {".wav": (_sound, b"WAVE"), ".mp4": (_clip, b"mdat")}.get(suffix, (_picture, b"IDAT"))
+    if kind in ("good", "wide", "huge"):
+        return make(number, kind)
+    good = make(number, "good")
+    place = good.index(heart) + (0 if suffix == ".wav" else 4)
     return {
-        "cut": good[: len(good) // 2],
+        "cut": {".wav": _sound(number, "cut"), ".mp4": good[: place + 40]}.get(suffix, good[: len(good) // 2]),
         "bent": good[:place] + b"\xff" * 8 + good[place + 8 :],
         "empty": b"",
         "words": b"this is no picture",
@@ -72,13 +89,35 @@ def content(name: str) -> bytes:
     }[kind]
 
 
-def _picture(number: int, side: int) -> bytes:
+def _picture(number: int, kind: str) -> bytes:
     """A PNG without compression, so that its length depends on its side alone: a bar on noise."""
+    side = {"good": 8, "wide": 12, "huge": 40}[kind]
     pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3)).astype(np.uint8)
     pixels[:, number % side : number % side + 3] = list(COLOURS.values())[number % 5]
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG", compress_level=0)
     return out.getvalue()
+
+
+def _sound(number: int, kind: str) -> bytes:
+    """A tone: a WAV of one window, or of two; cut, half an MP3, of which only its end shows that it is cut."""
+    if kind == "cut":
+        return half(written(tone(2.0, 300 + 200 * number), "MP3"))
+    seconds = {"good": 0.3, "wide": 6.0, "huge": LONGEST + 1}[kind]
+    return written(tone(seconds, 300 + 200 * number, 8_000, noise=number), rate=8_000)
+
+
+def _clip(number: int, kind: str) -> bytes:
+    """An MP4 of a second or two, filled up to a length; it has a sound track if its number is odd."""
+    side = 48 if kind == "huge" else 16
+    pixels = np.full((side, side, 3), list(COLOURS.values())[number % 5], np.uint8)
+    frames = [pixels + np.uint8(4 * at + number) for at in range(5 if kind == "good" else 10)]
+    if number % 2:
+        made = sounding(frames, tone(len(frames) / 5, 300 + 200 * number, 16_000), fps=5)
+    else:
+        made = filmed(frames, codec="mpeg4")
+    size = 24_000 - len(made)
+    return made + size.to_bytes(4, "big") + b"free" + bytes(size - 8)
 
 
 @dataclass
@@ -122,7 +161,7 @@ class Folder:
         if name.startswith("→"):
             file.symlink_to(os.path.relpath(self.root / name[1:], file.parent))
         else:
-            file.write_bytes(content(name))
+            file.write_bytes(content(name, file.suffix))
             if old:
                 self.clock += 3_000_000_019
                 os.utime(file, ns=(self.clock, self.clock))

@@ -1,4 +1,8 @@
-"""Regularised CCA with Σ^p: a trial costs two triangular solutions and one small SVD. Sources: see `alignment.cca`."""
+"""Regularised CCA with Σ^p: a trial costs two triangular solutions and one small SVD. Sources: see `alignment.cca`.
+
+Where one side stands in a joint space already, both maps are moved to the other side: x·A·Σ^2p·Bᵀ against y as it is
+ranks by the same dot products as x·A·Σ^p against y·B·Σ^p.
+"""
 
 from __future__ import annotations
 
@@ -37,12 +41,14 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     """A function from pairs to heads. Cx and Cy are those of the problem's pairs, Cxy that of the pairs given."""
     m, rx, ry, p = problem.whole, choice["rx"], choice["ry"], choice["p"]
     solve = solver(m.xx, m.yy, rx=rx, ry=ry, p=p, dim=problem.plan.dim)
+    return lambda pairs: linear(problem, *solve(problem.cross(pairs)))
 
-    def fit(pairs: Indices) -> Maps:
-        a, b = solve(problem.cross(pairs))
+
+def linear(problem: Problem, a: Array, b: Array) -> Maps:
+    """The maps of weighted directions A (dx, k) and B (dy, k); y that stands is mapped by the identity."""
+    if problem.rest is None:
         return Linear(padded(a)), Linear(padded(b))
-
-    return fit
+    return Linear(a @ b.T), Linear(np.eye(len(b), dtype=np.float32))
 
 
 def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, Array]]:
@@ -72,15 +78,18 @@ def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tu
 
     In single precision: a trial ranks values, the heads are computed anew.
     """
-    dim = fold.problem.plan.dim
+    dim, stands = fold.problem.plan.dim, fold.problem.rest is not None
     xx, yy, xy = (one.astype(np.float32) for one in fold.moments)
+    same = Linear(np.eye(len(yy), dtype=np.float32))
     left, right = cache(partial(factor, xx)), cache(partial(factor, yy))
 
     def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, Array]]:
         a, b, sigma = directions(left(rx), right(ry), xy)
-        rows = fold.rows.each(Linear(a[:, :dim]).apply, Linear(b[:, :dim]).apply)
+        a, b, sigma = a[:, :dim], b[:, :dim], sigma[:dim]
+        rows = fold.rows.each(Linear(a).apply, same.apply if stands else Linear(b).apply)
         for p in powers:
-            weigh = partial(np.multiply, sigma[:dim] ** p)
-            yield (rx, ry, p), fold.values_of(rows.each(weigh, weigh))
+            weigh = partial(np.multiply, sigma**p)
+            there = Linear((b * sigma ** (2 * p)).T).apply if stands else weigh
+            yield (rx, ry, p), fold.values_of(rows.each(there, same.apply if stands else weigh))
 
     return scores

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.cca import moments, solver
-from tasks.alignment.maps import Linear, Map, padded
+from tasks.alignment.maps import Linear, Map
 from tasks.alignment.methods import cca
 from tasks.alignment.methods.search import rsum_of
 from tasks.alignment.problem import Choice, Maps, Problem
@@ -60,8 +60,8 @@ GIVEN = 15.0
 
 def choose(problem: Problem, rounds: Rounds) -> Choice:
     """The number of rounds that ranks best over the folds, and CCA's values for their start; where all hurt, CCA's."""
-    plain, narrow, pool = cca.choose(problem), narrowed(problem), _unpaired(problem)
-    if not all(map(len, pool)):
+    plain, narrow = cca.choose(problem), narrowed(problem)
+    if not all(map(len, _unpaired(problem, problem.pairs[:0]))):
         why = "no round: there must be unpaired items on both sides"
         return Choice(dict(plain.values) | {"rounds": 0}, plain.tried, why, plain.held)
     if "narrow" not in problem.chosen:
@@ -69,6 +69,7 @@ def choose(problem: Problem, rounds: Rounds) -> Choice:
     first = problem.chosen["narrow"]
     held = []
     for fold in narrow.folds:
+        pool = _unpaired(problem, fold.out)
         inner = replace(problem, pairs=fold.train, weights=fold.weights, known=None, chosen={})
         held.append([fold.values(maps) for maps in islice(rounds(inner, first, fold.train, pool), 1, ROUNDS + 1)])
     by_rounds = [plain.held, *(list(one) for one in zip(*held, strict=True))]
@@ -86,7 +87,7 @@ def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indic
     """A function from given pairs to heads; the items that no pair of the problem holds are the unpaired ones."""
     if not choice["rounds"]:
         return cca.prepare(problem, choice)
-    pool = _unpaired(problem)
+    pool = _unpaired(problem, problem.pairs[:0])
 
     def fit(pairs: Indices) -> Maps:
         found = next(islice(rounds(problem, choice, pairs, pool), choice["rounds"], None))
@@ -98,7 +99,10 @@ def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indic
 
 def narrowed(problem: Problem) -> Problem:
     """The leading principal components alone; they were found on paired and unpaired items together."""
-    return replace(problem, x=problem.x[:, :WIDTH], y=problem.y[:, :WIDTH], known=None, chosen={})
+    y = problem.y[:, :WIDTH] if problem.rest is None else problem.y
+    if problem.x.shape[1] <= WIDTH and y.shape == problem.y.shape:
+        return problem
+    return replace(problem, x=problem.x[:, :WIDTH], y=y, known=None, chosen={})
 
 
 def refit(problem: Problem, pairs: Indices, pseudo: Pseudo, views: int = 1) -> Maps:
@@ -110,8 +114,7 @@ def refit(problem: Problem, pairs: Indices, pseudo: Pseudo, views: int = 1) -> M
     weights = np.concatenate([np.full(len(pairs), GIVEN * views * sure.mean()), sure])
     long_x, long_y = np.concatenate([x, pseudo.x]), np.concatenate([y, pseudo.y])
     m = moments(long_x, long_y, np.concatenate([pairs, added]), weights)
-    a, b = solver(m.xx, m.yy, **VALUES, dim=problem.plan.dim)(m.xy)
-    return Linear(padded(a)), Linear(padded(b))
+    return cca.linear(problem, *solver(m.xx, m.yy, **VALUES, dim=problem.plan.dim)(m.xy))
 
 
 def _widened(one: Map, width: int) -> Linear:
@@ -119,9 +122,13 @@ def _widened(one: Map, width: int) -> Linear:
     return Linear(np.pad(one.matrix, ((0, width - len(one.matrix)), (0, 0))))
 
 
-def _unpaired(problem: Problem) -> Pool:
-    """The features of what no pair holds. Held-out items are not among them: they would meet their partners there."""
+def _unpaired(problem: Problem, held: Indices) -> Pool:
+    """The features of what no pair holds. Held-out items are not among them: they would meet their partners there.
+
+    With the other modalities of a space that stands no item of x has a pair: all but the `held` ones (m, 2) join in.
+    """
+    taken = problem.pairs.T if problem.rest is None else (held[:, 0], problem.pairs[:, 1])
     left, right = (
-        z[np.setdiff1d(np.arange(len(z)), problem.pairs[:, side])] for side, z in enumerate((problem.x, problem.y))
+        z[np.setdiff1d(np.arange(len(z)), gone)] for z, gone in zip((problem.x, problem.y), taken, strict=True)
     )
-    return left, right
+    return left, right if problem.rest is None else np.concatenate([right, problem.rest])

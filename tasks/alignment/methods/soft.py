@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.methods import cca, rounds
-from tasks.alignment.methods.rounds import WIDTH, Pool, narrowed, pseudo_pairs, refit
+from tasks.alignment.methods.rounds import Pool, narrowed, pseudo_pairs, refit
 from tasks.alignment.problem import Choice, Maps, Problem
 from tasks.retrieval.similarity import normalise
 
@@ -33,7 +33,7 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
 def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: Pool) -> Iterator[Maps]:
     narrow = narrowed(problem)
     maps = cca.prepare(narrow, choice)(pairs)
-    ux, uy = (z[:, :WIDTH] for z in pool)
+    ux, uy = (z[:, : of.shape[1]] for z, of in zip(pool, (narrow.x, narrow.y), strict=True))
     while True:
         yield maps
         zx, zy = (normalise(one.apply(z)) for one, z in zip(maps, (ux, uy), strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tasks.encoders.protocol import EncoderError, PartEncoder
+from tasks.encoders.protocol import EncoderError
 from tasks.encoders.registry import resolve
 from tasks.encoders.windows import windows
 from tasks.media.audio import Sound, decode
@@ -117,9 +117,8 @@ def test_families_are_transformers(tmp_path: Path, family: str) -> None:
     also = [(TORCH_BF16, 0.99)] if family in ("wav2vec2 masked", "clap") else []
     for runtime, least in ((TORCH, 0.99999), *also):
         encoder = loaded(spec, runtime, tmp_path)
-        assert isinstance(encoder, PartEncoder)
         inputs = [encoder.transform(one) for one in sounds()]
-        vectors, parts = encoder.encode(inputs).vectors, encoder.encode_parts(inputs)
+        vectors, _, _, parts = encoder.encode(inputs)
         for samples, vector, part in zip(made(), vectors, parts, strict=True):
             expected = list(windows([samples], length, hop))
             raw = np.stack([by_hand(family, model, extractor, window) for _, window in expected])
@@ -146,8 +145,7 @@ def test_windows_are_options(tmp_path: Path) -> None:
 
     _, _, name = save("clap", tmp_path / "clap")
     encoder = loaded(resolve(f"{name}?window=0.5&hop=0.25"), TORCH, tmp_path)
-    assert isinstance(encoder, PartEncoder)
-    assert len(encoder.encode_parts([encoder.transform(sounds()[2])])[0].starts) == 3
+    assert len(encoder.encode([encoder.transform(sounds()[2])]).parts[0].starts) == 3
     marks = {fingerprint(resolve(f"{name}{more}"), TORCH) for more in ("", "?hop=0.25", "?window=0.5")}
     assert len(marks) == 3
     for options in ("window=2", "hop=1.5", "window=0.5&hop=0.6"):

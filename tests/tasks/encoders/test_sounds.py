@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from tasks.encoders import aisfx, lasting
 from tasks.encoders.aisfx import FRAMES, LARGEST, LENGTH, STEP, spectrogram
+from tasks.encoders.fingerprint import fingerprint
 from tasks.encoders.lasting import LastingEncoder
 from tasks.encoders.logmel import statistics
 from tasks.encoders.mel import filters, mel_power
-from tasks.encoders.protocol import PartEncoder, Runtime
+from tasks.encoders.protocol import Runtime
 from tasks.encoders.registry import load, resolve
 from tasks.encoders.windows import windows
 from tasks.media.audio import Sound, decode
-from tasks.media.registry import Limits, MediaError
+from tasks.media.registry import Limits
 from tests.sounds import RATE, Samples, tone, written
 from tests.tasks.encoders.parts import OPENVINO, OPENVINO_BF16, TORCH, cosines, damaged, loaded
 
@@ -201,8 +202,7 @@ def test_aisfx_is_the_network_of_its_package(models_dir: Path, bells: Samples) -
         vectors = encoder.encode(inputs).vectors
         assert vectors.min() >= 0
         assert cosines(vectors, expected).min() >= least
-        assert isinstance(encoder, PartEncoder)
-        assert cosines(encoder.encode_parts(inputs)[0].vectors, raw).min() >= least
+        assert cosines(encoder.encode(inputs).parts[0].vectors, raw).min() >= least
 
 
 def test_damaged_aisfx_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,10 +225,9 @@ def test_a_sound_that_occurs_once_is_found(models_dir: Path) -> None:
     minute[42 * RATE : 43 * RATE] += whistle
     for name, length in (("builtin:logmel", 5.0), ("builtin:aisfx", LENGTH / RATE)):
         encoder = load(resolve(name), device="cpu", models_dir=models_dir)
-        assert isinstance(encoder, PartEncoder)
-        parts, query = encoder.encode_parts(
+        parts, query = encoder.encode(
             [encoder.transform(sound(one)) for one in (minute, rng.normal(0, 0.05, 2 * RATE) + np.tile(whistle, 2))]
-        )
+        ).parts
         start = parts.starts[(parts.vectors @ query.vectors[0]).argmax()]
         assert start - 1 <= 42 <= start + length
         assert len(parts.starts) == len(parts.vectors)
@@ -251,25 +250,26 @@ def test_long_items_are_streamed(monkeypatch: pytest.MonkeyPatch, models_dir: Pa
 
 
 def test_an_item_that_breaks_costs_itself(monkeypatch: pytest.MonkeyPatch, models_dir: Path) -> None:
-    """A sound that breaks after its first parts were taken comes back with its reason; its company keeps its bits."""
+    """A sound that breaks after its first parts were taken comes back with its reason and without parts; its company
+    keeps its bits.
+    """
     monkeypatch.setattr(lasting, "_AHEAD", 2_000)
     good = [sound(tone(9.0, noise=1)), sound(tone(3.0, noise=2))]
     broken = decode((data := written(tone(60.0), "MP3"))[: len(data) // 2], Limits())
     encoder = loaded(resolve("builtin:logmel"), NUMPY, models_dir)
-    vectors, _, failures = encoder.encode([encoder.transform(one) for one in (good[0], broken, good[1])])
+    vectors, _, failures, parts = encoder.encode([encoder.transform(one) for one in (good[0], broken, good[1])])
     ((place, error),) = failures
     assert (place, error.code) == (1, "audio_truncated")
     assert not vectors[1].any()
     assert np.array_equal(vectors[[0, 2]], encoder.encode([encoder.transform(one) for one in good]).vectors)
-    assert isinstance(encoder, PartEncoder)
-    with pytest.raises(MediaError, match="audio_truncated"):
-        encoder.encode_parts([encoder.transform(broken)])
+    assert [len(one.starts) for one in parts] == [3, 0, 1]
 
 
-def test_poolings(models_dir: Path) -> None:
-    """Mean is the average of an item's raw parts, max their largest values, each of length 1."""
-    spec = resolve("builtin:logmel")
-    rows = np.random.default_rng(0).normal(size=(5, spec.dim)).astype(np.float32)
+def test_poolings() -> None:
+    """Mean is the average of an item's raw parts, max their largest values, attention their average weighted by the
+    exponential of ten times the cosine to their mean at unit length, by plain loops; each of length 1.
+    """
+    rows = np.random.default_rng(0).normal(size=(5, 193)).astype(np.float32)
 
     def split(_: Any) -> Iterator[lasting.Part]:
         yield from ((float(number), (row,)) for number, row in enumerate(rows))
@@ -277,7 +277,16 @@ def test_poolings(models_dir: Path) -> None:
     def stacked(inputs: Sequence[lasting.Inputs]) -> npt.NDArray[np.float32]:
         return np.stack([one for (one,) in inputs])
 
-    for pool, raw in (("mean", rows.mean(axis=0)), ("max", rows.max(axis=0))):
-        encoder = LastingEncoder(spec, NUMPY, "", split, stacked, pool)  # type: ignore[arg-type]
-        found = encoder.encode([encoder.transform(None)]).vectors[0]
-        assert found == pytest.approx(raw / np.linalg.norm(raw), abs=1e-6)
+    units = [row / np.linalg.norm(row) for row in rows.astype(np.float64)]
+    middle = sum(units) / np.linalg.norm(sum(units))
+    weights = [math.exp(10 * float(one @ middle)) for one in units]
+    attended = sum(weight * row for weight, row in zip(weights, rows, strict=True))
+    for pool, raw in (("mean", rows.mean(axis=0)), ("max", rows.max(axis=0)), ("attention", attended)):
+        spec = resolve(f"builtin:logmel?pool={pool}")
+        encoder = LastingEncoder(spec, NUMPY, "", split, stacked)
+        vectors, _, _, (parts,) = encoder.encode([encoder.transform(None)])
+        assert vectors[0] == pytest.approx(raw / np.linalg.norm(raw), abs=1e-6)
+        assert parts.vectors == pytest.approx(np.stack(units), abs=1e-6)
+    marks = {fingerprint(resolve(f"builtin:logmel{more}"), NUMPY) for more in ("", "?pool=max", "?pool=attention")}
+    assert len(marks) == 3
+    assert fingerprint(resolve("builtin:logmel?pool=mean"), NUMPY) in marks

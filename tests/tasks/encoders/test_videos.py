@@ -11,7 +11,7 @@ import pytest
 
 from tasks.encoders.fingerprint import fingerprint
 from tasks.encoders.frames_names import frames_name
-from tasks.encoders.protocol import Array, EncoderError, PartEncoder, slug
+from tasks.encoders.protocol import Array, EncoderError, slug
 from tasks.encoders.registry import check_installed, resolve
 from tasks.encoders.runtime import choose
 from tasks.encoders.sampling import Clips, Evenly, Every, Sampling, Scenes
@@ -108,30 +108,31 @@ def test_unfit_names_are_refused(name: str, message: str) -> None:
 
 def test_fingerprints(tiny: dict[str, str]) -> None:
     """Policy, pool and the image encoder each change the fingerprint; a moved folder does not."""
-    names = ("", "n=4", "every=1", "scenes=4", "pool=max")
+    names = ("", "n=4", "every=1", "scenes=4", "pool=max", "pool=attention")
     marks = {fingerprint(resolve(f"frames:{tiny['image']}&{more}"), OPENVINO) for more in names}
     marks.add(fingerprint(resolve(f"frames:local:{folder_of(tiny['image'])}?pooling=cls"), OPENVINO))
     marks.add(fingerprint(resolve(tiny["image"]), OPENVINO))
-    assert len(marks) == 7
+    assert len(marks) == 8
     assert fingerprint(resolve(f"frames:{tiny['image']}&n=8"), OPENVINO) == fingerprint(
         resolve(f"frames:{tiny['image']}"), OPENVINO
     )
 
 
-@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("pool", ["mean", "max", "attention"])
 def test_a_video_is_its_frames(tiny: dict[str, str], models_dir: Path, pool: str) -> None:
     """A part's vector is, bit for bit, what the image encoder gives for the frame; an item pools them."""
     image = loaded(resolve(tiny["image"]), OPENVINO, models_dir)
     encoder = loaded(resolve(f"frames:{tiny['image']}&n=5&pool={pool}"), OPENVINO, models_dir)
-    assert isinstance(encoder, PartEncoder)
     inputs = [encoder.transform(one) for one in clips()]
-    vectors, parts = encoder.encode(inputs).vectors, encoder.encode_parts(inputs)
+    vectors, _, _, parts = encoder.encode(inputs)
     for clip, vector, part in zip(clips(), vectors, parts, strict=True):
         times = [(number + 0.5) / 5 * clip.seconds for number in range(5)]
         frames = image.encode([image.transform(one) for one in clip.frames(times)]).vectors
         assert part.starts == pytest.approx(times)
         assert np.abs(part.vectors - frames).max() < 1e-6
-        pooled = frames.mean(axis=0) if pool == "mean" else frames.max(axis=0)
+        middle = frames.mean(axis=0) / np.linalg.norm(frames.mean(axis=0))
+        weights = np.exp(10 * frames @ middle)
+        pooled = {"mean": frames.mean(axis=0), "max": frames.max(axis=0), "attention": weights @ frames}[pool]
         assert vector == pytest.approx(pooled / np.linalg.norm(pooled), abs=1e-6)
     assert differ(vectors)
 
@@ -223,8 +224,7 @@ def test_networks_are_torchvisions(
     clip = decode(filmed([scene(60, 90, number) for number in range(30)]), Limits())
     frames = list(clip.frames([(number + 0.5) / FPS for number in range(30)]))
     encoder = loaded(resolve(f"torchvision:{weights}"), TORCH, checkpoints)
-    assert isinstance(encoder, PartEncoder)
-    parts = encoder.encode_parts([encoder.transform(clip)])[0]
+    parts = encoder.encode([encoder.transform(clip)]).parts[0]
     chosen = [[int(time * FPS + 1e-6) for time in part] for part in sampling(clip)]
     with torch.inference_mode():
         for numbers in chosen:
@@ -301,11 +301,10 @@ def test_families_are_transformers(tmp_path: Path, family: str) -> None:
     prepare, _, _ = read_processor("x", STRETCH)
     for runtime, least in ((TORCH, 0.99999), (TORCH_BF16, 0.99)):
         encoder = loaded(spec, runtime, tmp_path)
-        assert isinstance(encoder, PartEncoder)
         inputs = [encoder.transform(one) for one in clips()]
         vectors = assert_company_is_nothing(encoder, inputs, alone=4)
         assert differ(vectors)
-        for clip, vector, part in zip(clips(), vectors, encoder.encode_parts(inputs), strict=True):
+        for clip, vector, part in zip(clips(), vectors, encoder.encode(inputs).parts, strict=True):
             raw = [forward(model, [prepare(one) for one in clip.frames(times)]) for times in sampling(clip)]
             assert cosines(part.vectors, np.concatenate(raw)).min() >= least
             assert cosines(vector[None], np.mean(raw, axis=0)).min() >= least

@@ -1,0 +1,99 @@
+"""Bind a further modality to a space that stands, through one of its modalities: the pivot. No other head changes.
+
+With pairs of the new modality and the pivot, the new head maps features x to x·A·Σ^2p·Bᵀ by CCA of x and the pivot's
+joint vectors z, so that its dot products with z are those of CCA. Two modalities that no pair joins then meet where the
+pivot lies. Soft pseudo-pairs with the items of the space's other modalities may refine it, if held-out groups rank
+better for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.alignment import methods
+from tasks.alignment.features import Features
+from tasks.alignment.fit import Fitted, View, bank_rows
+from tasks.alignment.methods import cca, soft
+from tasks.alignment.plan import Plan
+from tasks.alignment.problem import Choice, Problem
+from tasks.alignment.space import Head, JointSpace
+
+Array = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+LEAST = 4
+"""Pairs to bind on."""
+
+
+def bind(
+    space: JointSpace,
+    view: View,
+    pivot: str,
+    z: Array,
+    pairs: Indices,
+    rest: Array,
+    plan: Plan,
+    *,
+    values: Mapping[str, Any] | None = None,
+) -> Fitted:
+    """`space` and a head for `view`, fitted on `pairs` (m, 2), rows of `view` and of `z` (n, dim).
+
+    `z` are the pivot's training items in the space, `rest` (r, dim) some of its other modalities, or none. The values
+    are chosen by cross-validation over groups, unless they are given; `facts["bound"]` says what was chosen and why.
+    A refit binds on other pairs of the same items. Raises `ValueError` when there are too few pairs.
+    """
+    groups = len(np.unique(view.groups[pairs[:, 0]]))
+    if len(pairs) < LEAST or groups < 2:
+        raise ValueError(
+            f"{len(pairs)} pairs of {view.modality} and {pivot} in {groups} groups are too few to bind {view.modality}"
+        )
+    features = Features.fit(view.pooled, cnn=view.cnn, width=plan.pca)
+    x = features.apply(view.vectors)
+    problem = Problem(x, z, pairs, view.groups, replace(plan, dim=space.dim), blocks=(features.blocks(), []), rest=rest)
+    choice = Choice(values) if values is not None else _choose(problem)
+    solve = methods.prepare(problem, choice)
+
+    def build(links: Indices, bank: int, facts: Mapping[str, Any]) -> JointSpace:
+        found, _ = solve(links)
+        queries = problem.joint(found, 0, bank_rows(len(view), bank, plan.seed))
+        bound = dict(space.facts.get("bound", {})) | {view.modality: facts}
+        return JointSpace(
+            {**space.heads, view.modality: Head(features, found)},
+            {**space.banks, view.modality: queries},
+            space.hubness_k,
+            {**space.facts, "bound": bound},
+        )
+
+    facts = {
+        "pivot": pivot,
+        "method": choice["method"],
+        "chosen": dict(choice.values),
+        "why": choice.why,
+        "tried": choice.tried,
+        "pairs": len(pairs),
+    }
+    return Fitted(build(pairs, plan.bank, facts), lambda links, bank: build(links, bank, {"pivot": pivot}))
+
+
+def _choose(problem: Problem) -> Choice:
+    """CCA's values, and rounds of pseudo-pairs where held-out groups rank better for them than for CCA alone."""
+    assert problem.rest is not None
+    first = cca.choose(problem)
+    more = soft.choose(problem) if len(problem.rest) else None
+    refined = more is not None and more["rounds"] > 0 and _score(more) > _score(first)
+    tried = [{"method": "cca"} | one for one in first.tried]
+    why = f"held-out rsum by folds inside the training groups: cca {_score(first):.1f}"
+    if more is not None:
+        tried += [{"method": "soft"} | one for one in more.tried]
+        why += f", {more['rounds']} rounds of pseudo-pairs {_score(more):.1f}"
+    name, best = ("soft", more) if more is not None and refined else ("cca", first)
+    return Choice({"method": name} | dict(best.values), tried, why)
+
+
+def _score(choice: Choice) -> float:
+    return max(float(one["rsum"]) for one in choice.tried if choice.values.items() <= one.items())
