@@ -109,8 +109,10 @@ def moments(
         known = having(store, table, modality)
         counts["removed"] += delete_contents(store, table, sorted(known - wanted), modality)
         fresh = sorted(wanted if anew else wanted - known)
+        if not fresh:
+            continue
         with progress(f"project moments into {space.name}", len(fresh)) as advance:
-            for some in _groups(store, next(iter(own.values()), ""), fresh):
+            for some in _groups(store, next(iter(own.values())), fresh):
                 counts["projected"] += _insert(store, table, joint, modality, own, some)
                 advance(len(some))
     return Moments(table=table, rows=store.count(table), seconds=time.perf_counter() - start, **counts)
@@ -119,16 +121,17 @@ def moments(
 def _groups(store: Store, table: str, contents: list[str]) -> Iterator[list[str]]:
     """Contents with about `_PARTS` parts together."""
     sizes: Counter[str] = Counter()
-    if contents:
-        for batch in store.stream(table, ["content_hash"]):
-            for one in pc.value_counts(batch.column(0)).to_pylist():
-                sizes[one["values"]] += one["counts"]
+    for batch in store.stream(table, ["content_hash"]):
+        for one in pc.value_counts(batch.column(0)).to_pylist():
+            sizes[one["values"]] += one["counts"]
     held: list[str] = []
+    count = 0
     for content in contents:
-        if held and (sum(sizes[one] for one in held) + sizes[content] > _PARTS or len(held) == _CONTENTS):
+        if held and (count + sizes[content] > _PARTS or len(held) == _CONTENTS):
             yield held
-            held = []
+            held, count = [], 0
         held.append(content)
+        count += sizes[content]
     if held:
         yield held
 

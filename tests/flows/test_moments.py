@@ -13,6 +13,7 @@ from config.params import KeepParams, UpdateParams
 from flows.gc import wanted_tables
 from flows.ingest import ingest
 from flows.pipeline import pipeline
+from flows.tables import show_answer
 from flows.update import update
 from storage import schemas
 from storage.filters import eq
@@ -146,20 +147,26 @@ def test_parts_are_those_of_the_encoder(kept: Made) -> None:
     assert moment_faults(kept.store, "sounds") == []
 
 
-def test_a_sound_is_found_with_its_time(kept: Made, tmp_path: Path) -> None:
+def test_a_sound_is_found_with_its_time(kept: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A clip of the whistle finds, among whistles, the long recording, though as a whole it is a hum; with the start of
-    a window that holds it. So do words that mean the whistle. Words alone have no time.
+    a window that holds it, which the terminal shows. So do words that mean the whistle. Words alone have no time. What
+    was measured on wholes is not said of parts.
     """
     whistle = tmp_path / "query.wav"
     whistle.write_bytes(written(tone(5.0, 6_000, RATE, noise=99), rate=RATE))
     searcher = Searcher(kept.workspace, device="cpu")
-    hits = {hit.uri: hit for hit in searcher.by_file(whistle, target="audio", k=9).hits}
+    answer = searcher.by_file(whistle, target="audio", k=9)
+    hits = {hit.uri: hit for hit in answer.hits}
     assert set(hits) - {"red-long.wav"} == {name for name in kept.names() if name.startswith("black")}
     assert all(hits[name].start == 0 for name in hits if name != "red-long.wav")
     long = hits["red-long.wav"]
     assert long.found_by == ("part",)
     assert long.start is not None
     assert WHISTLE - WINDOW < long.start < WHISTLE + 2
+    show_answer(answer)
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "red-long.wav" in one]
+    assert f"0:00:{int(long.start)}" in line
+    assert {hit.probability for hit in answer.hits} == {None}
     said = searcher.by_text("a black circle", target="audio", k=CLIPS + 1, mode="vector").hits
     assert {hit.uri for hit in said} == set(kept.names())
     (start,) = [hit.start for hit in said if hit.uri == "red-long.wav"]

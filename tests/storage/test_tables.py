@@ -33,7 +33,9 @@ SCHEMAS = {
     "files": schemas.files(),
     "marks": schemas.marks(),
     "embeddings": EMBEDDINGS,
+    "parts": schemas.parts(4, "{}", "fp"),
     "space": schemas.space(4, ("image", "text"), "id"),
+    "moments": schemas.moments(4, ("audio", "text"), "id"),
 }
 KEYS = [f"{i:03x}" for i in range(300)]
 
