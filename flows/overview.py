@@ -64,6 +64,7 @@ def _space(store: Store, name: str) -> dict[str, Any]:
     facts = {
         "name": name,
         "space": space["space_id"],
+        "modalities": ", ".join(space["modalities"]),
         "method": space["method"],
         "items": manifest["index"]["rows"],
         "index": index["kind"],

@@ -151,6 +151,11 @@ def reach(figures: dict[str, Any]) -> list[str]:
         for name, one in figures["directions"].items()
         if one["through"]
     ]
+    lines += [
+        f"{name.replace('_to_', '→')} is measured on split {one['split']}"
+        for name, one in figures["directions"].items()
+        if one["split"] != figures["split"]
+    ]
     lines += [f"not measured: no held-out pair joins {one} and {other}" for one, other in figures["unlinked"]]
     return lines + [f"{modality} is left out: {why}" for modality, why in figures["left_out"].items()]
 

@@ -284,6 +284,7 @@ def show_spaces(rows: Sequence[dict[str, Any]]) -> None:
             f"[bold]{row['name']}[/] {row['space']}  {marks[row['state']]} since {row['since']}",
             f"  {score}, recall@10 {row['recall@10']:.3f}",
             f"  {row['method']} on {row['pairs']:,} pairs of {row['collections']}; {row['encoders']}",
+            *([f"  bound: {row['bound']}"] if row["bound"] else []),
             f"  why: {row['why']}",
         ]
         if row["state"] == "in force":

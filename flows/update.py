@@ -175,7 +175,7 @@ def _bring_along(
             candidate = extend_spaces(params, parts, now, wanted)
         else:
             candidate = align_spaces(params, parts, space.space.name)
-        if candidate.space.space_id != space.space.space_id:
+        if candidate.space.space_id != space.space.space_id and not (extends and _heads(candidate) == _heads(now)):
             score = assess(params.assess, candidate, params.refresh_cache)
             decision = promote_space(workspace, candidate, params.gate, score.metrics["rsum"])
     return SpaceUpdate(name=space.space.name, projected=projected, aligned=now, staleness=stale, decision=decision)
@@ -186,3 +186,8 @@ def _wanted(space: Aligned, parts: tuple[Ingested, ...], *, whole: bool) -> tupl
     found = Ingested.encoders(parts)
     there = {one.modality for one in found}
     return found if whole else (*found, *(one for one in space.encoded if one.modality not in there))
+
+
+def _heads(space: Aligned) -> set[EncoderRef]:
+    """What an extension may change: the encoders of the modalities that are in a space."""
+    return {one for one in space.encoded if one.modality in space.space.modalities}

@@ -112,9 +112,8 @@ def _keep(
     lineage: dict[str, npt.NDArray[Any]],
 ) -> SpaceRef:
     """Save a space with its config, card and lineage; of the encoders those of its modalities."""
-    space = bound.space
-    if bound.left_out:
-        space = replace(space, facts={**space.facts, "left_out": bound.left_out})
+    told = {name: one for name, one in bound.space.facts.items() if name != "left_out"}
+    space = replace(bound.space, facts=told | ({"left_out": bound.left_out} if bound.left_out else {}))
     folder = workspace.spaces / slug_of(name) / space_id
     config = space.config() | {
         "name": name,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -119,11 +119,6 @@ def rsum_interval(ways: Ways, weights: npt.NDArray[np.int32], confidence: float)
     return bootstrap.interval(resampled_rsum(ways, weights), confidence)
 
 
-def weights_for(ways: Ways, draws: int, seed: int) -> npt.NDArray[np.int32]:
-    """How often each group of two directions is drawn in each resample: (draws, groups)."""
-    return bootstrap.group_weights(1 + int(max(way.query.groups.max() for way in ways)), draws, seed)
-
-
 def resampled_rsum(ways: Ways, weights: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """Rsum in each resample of the groups: (draws,)."""
     draws = sum(
@@ -174,19 +169,38 @@ def ways_of(store: Store, collections: tuple[str, ...], one: Held, other: Held) 
     return Direction(query, gallery, links), Direction(gallery, query, links[:, ::-1])
 
 
-def every_way(
-    store: Store, space: SpaceRef, collections: tuple[str, ...], split: str
-) -> tuple[list[Ways], list[tuple[str, str]]]:
-    """Both directions between every two modalities, those of the base first, and the names of those without any.
+class Measured(NamedTuple):
+    """Both directions between two modalities on a split, and the weights of its groups in each resample."""
 
-    Raises `RunError` where the base has none.
+    ways: Ways
+    split: str
+    weights: npt.NDArray[np.int32]
+
+
+def every_way(
+    store: Store, space: SpaceRef, collections: tuple[str, ...], splits: Sequence[str], draws: int, seed: int
+) -> tuple[list[Measured], list[tuple[str, str]]]:
+    """Every two modalities, those of the base first, and the names of those that no held-out pair joins.
+
+    The base on the first of the `splits`, the others on the first that holds such a pair: collections may have split
+    names of their own. Raises `RunError` where no pair joins the base.
     """
-    found = [both_ways(store, space, collections, split)]
+
+    def measured(split: str, names: tuple[str, str]) -> Measured:
+        ways = both_ways(store, space, collections, split, names)
+        n_groups = 1 + int(max(way.query.groups.max() for way in ways))
+        return Measured(ways, split, bootstrap.group_weights(n_groups, draws, seed))
+
+    found = [measured(splits[0], space.base)]
     without = []
     for names in space.further:
-        try:
-            found.append(both_ways(store, space, collections, split, names))
-        except RunError:
+        for split in splits:
+            try:
+                found.append(measured(split, names))
+                break
+            except RunError:
+                continue
+        else:
             without.append(names)
     return found, without
 

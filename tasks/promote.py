@@ -21,7 +21,7 @@ from tasks.heldout import Held, held_by_heads, resampled_rsum, rsum, ways_of
 from tasks.metrics import bootstrap
 from tasks.policies import RETRY
 from tasks.refs import Aligned, Decision
-from tasks.score import resolve_split
+from tasks.score import held_out_splits, resolve_split
 
 
 @task(name="promote", task_run_name="promote {candidate.space.name} {candidate.space.space_id}", **RETRY)
@@ -130,18 +130,24 @@ class Comparison:
 def compare_further(store: Store, old: Aligned, new: Aligned, gate: GateParams) -> dict[tuple[str, str], Comparison]:
     """As `compare`, between any other two modalities that both spaces hold and held-out pairs join, by their names."""
     shared = set(old.space.modalities) & set(new.space.modalities)
-    out = {}
+    out: dict[tuple[str, str], Comparison] = {}
     for names in new.space.further:
-        if shared >= set(names):
+        for split in held_out_splits(new.groups, "auto") if shared >= set(names) else ():
             try:
-                out[names] = compare(store, old, new, gate, names)
-            except RunError:  # no held-out pair joins them
+                out[names] = compare(store, old, new, gate, names, split)
+                break
+            except RunError:  # no pair of this split joins them
                 continue
     return out
 
 
 def compare(
-    store: Store, old: Aligned, new: Aligned, gate: GateParams, pair: tuple[str, str] | None = None
+    store: Store,
+    old: Aligned,
+    new: Aligned,
+    gate: GateParams,
+    pair: tuple[str, str] | None = None,
+    split: str = "auto",
 ) -> Comparison:
     """Paired bootstrap over held-out groups between two spaces, each by its own heads from the stored embeddings.
 
@@ -153,7 +159,7 @@ def compare(
     names = sorted(pair or new.space.base, reverse=True)
     if not set(names) <= set(old.space.modalities):
         raise RunError(f"the one in force does not hold {' and '.join(names)}", "promote it by hand")
-    split = resolve_split(new.groups, "auto")
+    split = resolve_split(new.groups, split)
     sides = [_held(store, one, names, split) for one in (old, new)]
     shared = [np.intersect1d(sides[0][name].keys, sides[1][name].keys) for name in names]
     if not all(len(keys) for keys in shared):

@@ -22,7 +22,7 @@ from tasks.alignment.fit import shuffled_pairs
 from tasks.alignment.space import JointSpace
 from tasks.bind import bound_to, load_binding
 from tasks.calibrate import calibrate
-from tasks.heldout import Direction, Held, Ways, every_way, rsum, rsum_interval, weights_for
+from tasks.heldout import Direction, Held, Ways, every_way, rsum, rsum_interval
 from tasks.metrics import retrieval as metrics
 from tasks.metrics.geometry import modality_gap
 from tasks.policies import by_content
@@ -47,21 +47,21 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
     store = workspace.store
     space, groups, collections = aligned.space, aligned.groups, aligned.collections
     config = read_json(Path(space.path) / "config.json")
-    split = resolve_split(groups, params.split)
-    found, without = every_way(store, space, collections, split)
+    splits = held_out_splits(groups, params.split)
+    measured, without = every_way(store, space, collections, splits, params.draws, params.seed)
+    base, split, weights = measured[0]
     ways: dict[str, dict[str, Any]] = {}
     kept: dict[str, Any] = {}
     controls = Controls(store, aligned, config, params)
-    measured = [(pair, weights_for(pair, params.draws, params.seed)) for pair in found]
-    base, weights = measured[0]
-    for pair, drawn in measured:
+    for pair, own, drawn in measured:
         refits = controls.of(pair)
-        calibrated, meaning = calibrate(store, aligned, pair, split, drawn, params)
+        calibrated, meaning = calibrate(store, aligned, pair, own, drawn, params)
         kept |= meaning
         for way in pair:
             report = way.report(drawn, params.confidence)
             report["control"] = _control([one[way.name] for one in refits], report["chance"])
             report["calibration"] = calibrated[way.name]
+            report["split"] = own
             report["through"] = list(space.through(way.query.modality, way.gallery.modality))
             ways[way.name] = report
     figures = {
@@ -83,7 +83,7 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
         "directions": ways,
         "unlinked": [list(names) for names in without],
         "left_out": config["facts"].get("left_out", {}),
-        "slices": slices(store, aligned, measured, split, params),
+        "slices": slices(store, aligned, measured, params),
         "modality_gap": modality_gap(base[0].query.vectors, base[0].gallery.vectors),
         "ann": aligned.index.index.model_dump(exclude={"tried", "seconds"}) | {"rows": aligned.index.rows},
         "quarantined": {name: catalog.quarantine_counts(store, name) for name in collections},
@@ -99,13 +99,21 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
 
 def resolve_split(groups: GroupReport, wanted: str) -> str:
     """The split to evaluate on: the wanted one, else test, val, or the held-out groups, whichever is there first."""
+    return held_out_splits(groups, wanted)[0]
+
+
+def held_out_splits(groups: GroupReport, wanted: str) -> tuple[str, ...]:
+    """The splits to evaluate on: the wanted one alone, else those of test, val and the held-out groups that are there.
+
+    Raises `UserError` for one that is not there, `RunError` where none is.
+    """
     if wanted != "auto":
         if wanted not in groups.splits or wanted == TRAIN:
             there = ", ".join(sorted(set(groups.splits) - {TRAIN})) or "none"
             raise UserError(f"there is no split {wanted!r} to evaluate on", f"held-out splits: {there}")
-        return wanted
-    found = next((name for name in ("test", "val", HELD_OUT) if name in groups.splits), None)
-    if found is None:
+        return (wanted,)
+    found = tuple(name for name in ("test", "val", HELD_OUT) if name in groups.splits)
+    if not found:
         raise RunError("no group is held out, so there is nothing to evaluate on", "declare a split, or add rows")
     return found
 

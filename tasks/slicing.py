@@ -15,20 +15,18 @@ from storage import schemas
 from storage.filters import eq, isin
 from storage.tables import Store
 from tasks.align import place_of
-from tasks.heldout import Direction, Ways
+from tasks.heldout import Direction, Measured
 from tasks.metrics.scripts import script_of
 from tasks.metrics.slices import BOTH, Asked, Labels, slice_rows, sliceable, terciles, weakest_first
 from tasks.refs import Aligned
 
 
-def slices(
-    store: Store, aligned: Aligned, measured: Sequence[tuple[Ways, Any]], split: str, params: AssessParams
-) -> list[dict[str, Any]]:
+def slices(store: Store, aligned: Aligned, measured: Sequence[Measured], params: AssessParams) -> list[dict[str, Any]]:
     """One row a slice and direction, the weakest first: of the attributes that params name, or all of few values.
 
-    `measured` are pairs of directions, each with its weights; what is said of both is `both` for the first of them.
+    What is said of both directions is `both` for the first two modalities.
     """
-    known = [[labels_of(store, aligned.collections, way, split) for way in ways] for ways, _ in measured]
+    known = [[labels_of(store, aligned.collections, way, split) for way in ways] for ways, split, _ in measured]
     there = sorted({name for pair in known for one in pair for name in one})
     missing = [name for name in params.slices if name not in there]
     if missing:
@@ -36,7 +34,7 @@ def slices(
             f"no query has the attribute {missing[0]!r} of assess.slices", f"attributes: {', '.join(there) or 'none'}"
         )
     rows = []
-    for place, ((ways, weights), labels) in enumerate(zip(measured, known, strict=True)):
+    for place, ((ways, _, weights), labels) in enumerate(zip(measured, known, strict=True)):
         names = params.slices or tuple(dict.fromkeys(name for one in labels for name in sliceable(one)))
         asked = {
             way.name: Asked(way.values, way.groups, {name: one[name] for name in names if name in one})

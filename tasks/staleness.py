@@ -60,13 +60,18 @@ def staleness(store: Store, aligned: Aligned, wanted: tuple[EncoderRef, ...], pa
     }
     drift = {name: mean_shift(before[f"{name}.mean"], _mean(store, space.table, name)) for name in space.modalities}
     now, then = score_now(store, aligned), _promoted_score(store, aligned)
+    held = {*space.modalities}
+    now_held, then_held = ({one for one in many if one.modality in held} for many in (wanted, aligned.encoded))
     reasons = [
-        f"encoder {one.encoder} of {one.modality} is new or has changed" for one in wanted if one not in aligned.encoded
+        f"encoder {one.encoder} of {one.modality} is new or has changed"
+        for one in wanted
+        if one in now_held - then_held
     ]
-    reasons += [f"encoder {one.encoder} of {one.modality} is dropped" for one in aligned.encoded if one not in wanted]
-    reasons += _joined_now(store, aligned)
-    other = {one.modality for one in {*wanted} ^ {*aligned.encoded}}
-    there = {one.modality for one in wanted}
+    reasons += [
+        f"encoder {one.encoder} of {one.modality} is dropped" for one in aligned.encoded if one in then_held - now_held
+    ]
+    reasons += _joined_now(store, aligned, wanted)
+    differ, there = {one.modality for one in now_held ^ then_held}, {one.modality for one in wanted}
     by_encoders = len(reasons)
     for pair, share in changed.items():
         what = "training pairs" if pair == space.base else f"training pairs of {pair[0]} and {pair[1]}"
@@ -85,17 +90,17 @@ def staleness(store: Store, aligned: Aligned, wanted: tuple[EncoderRef, ...], pa
         rsum=now,
         rsum_promoted=then,
         reasons=tuple(reasons),
-        extends=len(reasons) == by_encoders > 0 and there >= other and not other & {*space.base},
+        extends=len(reasons) == by_encoders > 0 and differ <= there - {*space.base},
     )
 
 
-def _joined_now(store: Store, aligned: Aligned) -> list[str]:
-    """Encoded modalities that the space lacks, for want of pairs, and that pairs join to it now."""
+def _joined_now(store: Store, aligned: Aligned, wanted: tuple[EncoderRef, ...]) -> list[str]:
+    """Encoded modalities that the space lacks though training pairs join them to it."""
     space, out = aligned.space, []
-    for name in sorted({one.modality for one in aligned.encoded} - {*space.modalities}):
+    for name in sorted({one.modality for one in wanted} - {*space.modalities}):
         pairs = {pivot: (min(name, pivot), max(name, pivot)) for pivot in space.modalities}
         joined = [pivot for pivot, pair in pairs.items() if len(sketch_of(store, aligned.collections, pair)) >= LEAST]
-        out += [f"known pairs join {name} to its {' and '.join(joined)} now"] if joined else []
+        out += [f"known pairs join {name} to its {' and '.join(joined)}"] if joined else []
     return out
 
 

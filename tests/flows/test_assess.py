@@ -15,7 +15,7 @@ from flows.tables import show_metrics
 from storage.filters import eq
 from storage.workspace import Workspace
 from tasks.calibrate import calibrate, candidates
-from tasks.heldout import both_ways
+from tasks.heldout import Measured, both_ways
 from tasks.metrics import bootstrap, calibration
 from tasks.refs import Outcome
 from tasks.slicing import labels_of, slices
@@ -88,11 +88,11 @@ def test_named_attributes_are_sliced(made: Made) -> None:
     aligned = outcome.aligned
     ways = both_ways(workspace.store, aligned.space, aligned.collections, "test")
     weights = bootstrap.group_weights(30, 100, 0)
-    rows = slices(workspace.store, aligned, [(ways, weights)], "test", AssessParams(slices=("number",)))
+    rows = slices(workspace.store, aligned, [Measured(ways, "test", weights)], AssessParams(slices=("number",)))
     assert {row["attribute"] for row in rows} == {"number"}
     assert len(rows) == 3 * 30
     with pytest.raises(UserError, match=r"colour.*number, odd"):
-        slices(workspace.store, aligned, [(ways, weights)], "test", AssessParams(slices=("colour",)))
+        slices(workspace.store, aligned, [Measured(ways, "test", weights)], AssessParams(slices=("colour",)))
 
 
 def test_first_answers_are_those_of_a_full_search(made: Made) -> None:
