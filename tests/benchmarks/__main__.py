@@ -16,6 +16,7 @@ BENCHMARKS = (
     "lsa",
     "labelling",
     "esc",
+    "clips",
     "updates",
     "fifty",
     "kills",
