@@ -13,7 +13,7 @@ from tests.flows.runs import params_for
 from tests.tiny import write_collection
 
 COMMANDS = ("init", "demo", "run", "ingest", "align", "evaluate", "search", "status", "doctor", "plan", "update",
-            "spaces", "promote", "rollback", "diff", "quarantine", "gc", "deploy", "schedule",
+            "spaces", "extend", "promote", "rollback", "diff", "quarantine", "gc", "deploy", "schedule",
             "compare", "curve", "suggest", "finetune", "lsa")  # fmt: skip
 
 

@@ -121,6 +121,10 @@ def test_a_run_binds_what_is_joined_to_the_base(joined: Made) -> None:
     about = json.loads((Path(aligned.space.path) / "config.json").read_text())["facts"]["bound"]["audio"]
     assert (about["pivot"], about["pairs"]) == ("text", SOUNDS)
     assert "audio is bound through text" in (Path(aligned.space.path) / "README.md").read_text()
+    assert [(one.number, one.modality) for one in aligned.space.rounds] == [(n, "audio") for n in (1, 2, 3)]
+    shown = {one.key: one.description or "" for one in artifacts("round-audio-%-scenes")}
+    for one in aligned.space.rounds:
+        assert ("accepted" if one.accepted else "refused") in shown[f"round-audio-{one.number}-scenes"]
 
 
 def test_every_direction_is_measured(joined: Made) -> None:
