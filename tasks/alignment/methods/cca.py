@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tasks.alignment.cca import directions, factor, solver
 from tasks.alignment.maps import Linear, padded
 from tasks.alignment.methods.search import FEW, Key, best_of, uphill
-from tasks.alignment.problem import Choice, Fold, Maps, Problem
+from tasks.alignment.problem import Choice, Fold, Maps, Problem, Rows
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -79,17 +79,38 @@ def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tu
     In single precision: a trial ranks values, the heads are computed anew.
     """
     dim, stands = fold.problem.plan.dim, fold.problem.rest is not None
-    xx, yy, xy = (one.astype(np.float32) for one in fold.moments)
+    (xx, yy, xy), own, shares = _compact(fold)
     same = Linear(np.eye(len(yy), dtype=np.float32))
-    left, right = cache(partial(factor, xx)), cache(partial(factor, yy))
+    left, right = (cache(partial(_factor, one, share)) for one, share in zip((xx, yy), shares, strict=True))
 
     def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, Array]]:
         a, b, sigma = directions(left(rx), right(ry), xy)
         a, b, sigma = a[:, :dim], b[:, :dim], sigma[:dim]
-        rows = fold.rows.each(Linear(a).apply, same.apply if stands else Linear(b).apply)
+        rows = own.each(Linear(a).apply, same.apply if stands else Linear(b).apply)
         for p in powers:
             weigh = partial(np.multiply, sigma**p)
             there = Linear((b * sigma ** (2 * p)).T).apply if stands else weigh
             yield (rx, ry, p), fold.values_of(rows.each(there, same.apply if stands else weigh))
 
     return scores
+
+
+def _compact(fold: Fold) -> tuple[tuple[Array, Array, Array], Rows, tuple[float, float]]:
+    """The moments and the rows of a fold, and the share of the dimensions that they have.
+
+    Where pairs are few they are given in the span of the pairs' features: Cxy knows of nothing else, so the directions
+    lie there, and are found at the cost of as many dimensions as there are pairs.
+    """
+    xx, yy, xy = (one.astype(np.float32) for one in fold.moments)
+    if fold.problem.rest is not None or 2 * len(fold.train) > min(xy.shape):
+        return (xx, yy, xy), fold.rows, (1.0, 1.0)
+    x, y = (
+        np.linalg.qr(z[np.unique(fold.train[:, side])].T)[0] for side, z in enumerate((fold.problem.x, fold.problem.y))
+    )
+    rows = fold.rows.each(Linear(x).apply, Linear(y).apply)
+    return (x.T @ xx @ x, y.T @ yy @ y, x.T @ xy @ y), rows, (x.shape[1] / len(xx), y.shape[1] / len(yy))
+
+
+def _factor(moment: Array, share: float, ridge: float) -> Array:
+    """The factor of a moment in a share of the dimensions; the ridge is relative to the mean over all of them."""
+    return factor(moment, ridge * share)

@@ -116,6 +116,18 @@ def test_a_choice_is_made_on_held_out_groups(method: str) -> None:
     assert fold.score(maps) > 3 * 100 * 2 * (1 + 5 + 10) / 40 / 2
 
 
+def test_few_pairs_are_scored_in_their_span() -> None:
+    """With fewer pairs than dimensions a trial's score is that of the heads in all dimensions, for every value."""
+    x, y = planted(60, 4)
+    pairs = np.stack([np.arange(30)] * 2, 1)
+    problem = Problem(x, y, pairs, np.arange(60), Plan(**PLAN))
+    fold = problem.folds[0]
+    assert 2 * len(fold.train) < min(x.shape[1], y.shape[1])
+    for (rx, ry, p), values in list(cca.trials(fold, None))[::7]:
+        heads = cca.prepare(fold.inner, Choice({"rx": rx, "ry": ry, "p": p}))(fold.train)
+        np.testing.assert_allclose(values, fold.values(heads))
+
+
 def test_the_walk_over_the_ridges_loses_nothing_to_the_grid() -> None:
     """With many pairs a few of the ridges are tried; the values found rank within 1% of the best of the whole grid."""
     x, y = planted(FEW, 3)
