@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from tasks.mining.precision import Hidden
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+_HIDDEN = 6
+"""Folds at least of pairs that are hidden in turn."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,13 @@ def fit_space(
 
 
 def hidden_folds(left: View, right: View, pairs: Indices, plan: Plan, values: Mapping[str, Any]) -> Iterator[Hidden]:
-    """All items by heads that have not seen a fold of the pairs, for each fold in turn, with given values."""
-    *_, problem = _prepared(left, right, pairs, plan, None)
-    for fold in problem.folds[: plan.folds]:
+    """All items by heads that have not seen a fold of the pairs, for each fold in turn, with given values.
+
+    The folds are small, so that few pairs are missed by the heads and few hidden items swell the galleries.
+    """
+    folds = max(plan.folds, _HIDDEN)
+    *_, problem = _prepared(left, right, pairs, replace(plan, folds=folds), None)
+    for fold in problem.folds[:folds]:
         one, other = methods.prepare(fold.inner, Choice(values))(fold.train)
         x, y = problem.joint(one, 0, np.arange(len(left))), problem.joint(other, 1, np.arange(len(right)))
         yield Hidden(x, y, fold.train, fold.out)
