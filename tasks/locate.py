@@ -78,19 +78,22 @@ class Locator:
     def moments(self, vector: Array, query_modality: str, modality: str, contents: Sequence[str]) -> dict[str, Moment]:
         """The best part of each of these contents; they are compared one and all, a batch in memory at a time."""
         best: dict[str, Moment] = {}
-        columns = ["content_hash", "start", "vector", f"hubness_{query_modality}"]
         for part in _chunks(sorted(set(contents))):
-            for batch in self._store.stream(
-                self._table, columns, eq("modality", modality) & isin("content_hash", part)
-            ):
-                _fold(best, pa.Table.from_batches([batch]), vector)
+            best |= self._every(vector, query_modality, eq("modality", modality) & isin("content_hash", part))
+        return best
+
+    def _every(self, vector: Array, query_modality: str, where: Filter) -> dict[str, Moment]:
+        best: dict[str, Moment] = {}
+        for batch in self._store.stream(self._table, _columns(query_modality), where):
+            _fold(best, pa.Table.from_batches([batch]), vector)
         return best
 
     def _nearest(self, vector: Array, query_modality: str, where: Filter, k: int) -> dict[str, Moment]:
-        columns = ["content_hash", "start", "vector", f"hubness_{query_modality}"]
+        if self._index.kind == "exact":
+            return self._every(vector, query_modality, where)
         fetch = max(k, _LEAST)
         while True:
-            found = self._search(vector, fetch, where, columns)
+            found = self._search(vector, fetch, where, _columns(query_modality))
             best: dict[str, Moment] = {}
             _fold(best, found, vector)
             if len(best) >= k or found.num_rows < fetch or fetch >= _MOST:
@@ -117,13 +120,20 @@ def _fold(best: dict[str, Moment], rows: pa.Table, vector: Array) -> None:
     if not rows.num_rows:
         return
     cosines = matrix(rows["vector"].combine_chunks()) @ vector
-    scores = 2 * cosines - rows.column(3).to_numpy()
-    columns = (rows["content_hash"].to_pylist(), scores.tolist(), cosines.tolist(), rows["start"].to_pylist())
-    for content, *one in zip(*columns, strict=True):
-        moment = Moment(*one)
-        known = best.get(content)
+    scores, starts = 2 * cosines - rows.column(3).to_numpy(), rows["start"].to_numpy()
+    codes = rows["content_hash"].combine_chunks().dictionary_encode()
+    names, code = codes.dictionary.to_pylist(), codes.indices.to_numpy()
+    order = np.lexsort((starts, -scores))
+    _, first = np.unique(code[order], return_index=True)
+    for place in order[first].tolist():
+        moment = Moment(float(scores[place]), float(cosines[place]), float(starts[place]))
+        known = best.get(names[code[place]])
         if known is None or (-moment.score, moment.start) < (-known.score, known.start):
-            best[content] = moment
+            best[names[code[place]]] = moment
+
+
+def _columns(query_modality: str) -> list[str]:
+    return ["content_hash", "start", "vector", f"hubness_{query_modality}"]
 
 
 def _chunks(contents: Sequence[str]) -> Iterator[list[str]]:

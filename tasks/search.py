@@ -176,7 +176,7 @@ class Searcher:
         if vector is not None:
             scored = self._by_vector(vector, query_modality, gallery, fetch)
         if vector is not None and lasting:  # an item is as near as the nearest of its parts and the whole
-            found_parts = self._locator.items(vector, query_modality, target, fetch, where)
+            found_parts = self._locator.items(vector, query_modality, target, k, where)
             by_part = {key: one for key, one in found_parts.items() if key not in scored or one.score > scored[key][0]}
             scored |= {key: (one.score, one.cosine) for key, one in by_part.items()}
         if words is not None:
