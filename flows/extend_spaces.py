@@ -21,6 +21,7 @@ from tasks.encode import encoders_of
 from tasks.fit import extend, to_bind
 from tasks.index import index_space
 from tasks.ingested import check_tables, collections_of, refs_of
+from tasks.moments import project_moments
 from tasks.project import project_items
 from tasks.promote import promote_space
 from tasks.refs import Aligned, Decision, EncoderRef, GroupReport, Ingested, SpaceRef
@@ -51,6 +52,7 @@ def extend_spaces(
         carry_items(workspace, before.space, space, tuple(one for one in before.space.modalities if one not in anew))
         project_items(workspace, space, collections, encoded, refresh)
         index = index_space(workspace, space, params.index, refresh)
+        project_moments(workspace, space, collections, encoded, params.index, refresh)
         return Aligned(
             space=space, index=index, collections=collections, encoded=encoded, groups=groups, mined=before.mined
         )

@@ -14,7 +14,7 @@ from prefect.logging import disable_run_logger
 
 from config.params import AlignParams, GateParams, IndexParams, PipelineParams
 from storage.workspace import Workspace
-from tasks.align import fit
+from tasks.fit import fit
 from tasks.index import index_space
 from tasks.moments import project_moments
 from tasks.project import project_items
