@@ -63,7 +63,7 @@ def run(
     refresh: Annotated[bool, Parameter(negative="")] = False,
     common: Common = DEFAULT,
 ) -> None:
-    """Run the whole pipeline on SOURCE: a folder, a table (CSV, Parquet, JSON lines) or demo:openmoji.
+    """Run the whole pipeline on SOURCE: a folder, a table (CSV, Parquet, JSON lines), demo:openmoji or demo:tuxpaint.
 
     Examples: `modalign run photos` · `modalign run photos --profile best --json` ·
     `modalign run pairs.csv --set align.method=ridge`
@@ -71,7 +71,7 @@ def run(
     Parameters
     ----------
     source
-        Folder with metadata.jsonl, .csv or .parquet, a table of paths, or demo:openmoji.
+        Folder with metadata.jsonl, .csv or .parquet, a table of paths, demo:openmoji or demo:tuxpaint.
     collection
         Name of the collection; without it the folder's name.
     refresh

@@ -46,7 +46,7 @@ def open_source(uri: str, columns: Columns, packages: Path | None = None) -> Sou
         from tasks.sources.table import TableSource
 
         return TableSource(path, columns)
-    raise SourceError(f"{uri} does not exist; give a folder, a table (CSV, Parquet, JSON lines) or demo:openmoji")
+    raise SourceError(f"{uri} does not exist; give a folder, a table (CSV, Parquet, JSON lines) or a demo")
 
 
 def _open_frame(name: str, columns: Columns) -> Source:
