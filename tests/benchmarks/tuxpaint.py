@@ -193,7 +193,10 @@ def read(store: Store) -> tuple[Items, Items, Items, list[str]]:
 
 
 def main() -> None:
-    """Measure and record; without apt or network it is said, and nothing is measured."""
+    """Measure and record; without apt or network it is said, and nothing is measured.
+
+    MODALIGN_BENCH_TUXPAINT names a workspace that holds the stamps and their embeddings already.
+    """
     named = os.environ.get("MODALIGN_BENCH_TUXPAINT")
     root = Path(named) if named else Path(tempfile.gettempdir()) / "modalign-bench-tuxpaint"
     try:
@@ -201,7 +204,8 @@ def main() -> None:
     except UserError as error:
         print(f"tuxpaint is left out: {error.message}")
         return
-    modalign(["ingest", "demo:tuxpaint", "--profile", "tuxpaint", "-w", str(root)])
+    if not (root / "tables").is_dir():
+        modalign(["ingest", "demo:tuxpaint", "--profile", "tuxpaint", "-w", str(root)])
     images, texts, audio, names = read(Workspace(root=root).store)
     weights = bootstrap.group_weights(len(names), DRAWS, 0)
     seen, heard = text_to_image(images, texts, names), sounds(images, texts, audio)
