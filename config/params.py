@@ -218,9 +218,9 @@ class KeepParams(Params):
 
 
 class PipelineParams(Params):
-    """All params of a run. `source` is a folder, a table, or `demo:openmoji`."""
+    """All params of a run. `source` is a folder, a table, `demo:openmoji` or `demo:tuxpaint`."""
 
-    source: str = Field("demo:openmoji", description="Folder, table (CSV, Parquet) or demo:openmoji.")
+    source: str = Field("demo:openmoji", description="Folder, table (CSV, Parquet), demo:openmoji or demo:tuxpaint.")
     collection: str | None = Field(
         None, description="Name of the collection; without it the folder's name.", examples=["photos"]
     )

@@ -30,17 +30,28 @@ def init(*, force: bool = False, common: Common = DEFAULT) -> None:
 
 
 @app.command
-def demo(*, common: Common = DEFAULT) -> None:
-    """Run the whole pipeline on the packaged OpenMoji collection, then a few searches.
+def demo(*, collection: Literal["openmoji", "tuxpaint"] = "openmoji", common: Common = DEFAULT) -> None:
+    """Run the whole pipeline on a demo collection, then a few searches.
 
-    Needs no account, no server and no download. Examples: `modalign demo` · `modalign demo -w /tmp/try`
+    OpenMoji needs no account, no server and no download. Tux Paint's stamps, pictures with sentences and sounds, are
+    fetched once from a Debian package (161 MB, by apt, without installing it).
+    Examples: `modalign demo` · `modalign demo -w /tmp/try` · `modalign demo --collection tuxpaint`
+
+    Parameters
+    ----------
+    collection
+        openmoji (pictures and words) or tuxpaint (pictures, words and sounds).
     """
-    outcome = _run("demo:openmoji", None, common, profile="demo")
+    if collection == "tuxpaint":
+        _fetch_stamps(common)
+    profile = {"openmoji": "demo", "tuxpaint": "tuxpaint"}[collection]
+    outcome = _run(f"demo:{collection}", None, common, profile=profile)
     if outcome is None:
         return
-    from flows.showcase import show_demo
+    from flows import showcase
 
-    show_demo(settings_of(common), outcome)
+    show = {"openmoji": showcase.show_demo, "tuxpaint": showcase.show_stamps}[collection]
+    show(settings_of(common), outcome)
 
 
 @app.command
@@ -52,7 +63,7 @@ def run(
     refresh: Annotated[bool, Parameter(negative="")] = False,
     common: Common = DEFAULT,
 ) -> None:
-    """Run the whole pipeline on SOURCE: a folder, a table (CSV, Parquet, JSON lines) or demo:openmoji.
+    """Run the whole pipeline on SOURCE: a folder, a table (CSV, Parquet, JSON lines), demo:openmoji or demo:tuxpaint.
 
     Examples: `modalign run photos` · `modalign run photos --profile best --json` ·
     `modalign run pairs.csv --set align.method=ridge`
@@ -60,7 +71,7 @@ def run(
     Parameters
     ----------
     source
-        Folder with metadata.jsonl, .csv or .parquet, a table of paths, or demo:openmoji.
+        Folder with metadata.jsonl, .csv or .parquet, a table of paths, demo:openmoji or demo:tuxpaint.
     collection
         Name of the collection; without it the folder's name.
     refresh
@@ -278,6 +289,18 @@ def main(words: Sequence[str] | None = None) -> None:
         code, line = explain(error)
         print(f"modalign: {line}", file=sys.stderr)
         sys.exit(code)
+
+
+def _fetch_stamps(common: Common) -> None:
+    """Check the encoders of the demo of three modalities, then fetch its stamps, unless they are there."""
+    params, settings = params_of("demo:tuxpaint", None, common, profile="tuxpaint")
+    with session(settings, common):
+        from storage.workspace import Workspace
+        from tasks.encode import check_encoders, encoders_of
+        from tasks.fetch import fetch_stamps
+
+        check_encoders(encoders_of(params), settings.device)
+        fetch_stamps(Workspace(root=settings.workspace, tables_uri=settings.tables_uri))
 
 
 def _run(

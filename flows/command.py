@@ -36,7 +36,7 @@ class Common:
     workspace: Annotated[Path | None, Parameter(alias="-w")] = None
     """Folder of tables, spaces, results cache and reports (default ./modalign-data)."""
     profile: str | None = None
-    """Params by name (demo, small, best, classic, strong) or a TOML file."""
+    """Params by name (demo, tuxpaint, small, best, classic, strong) or a TOML file."""
     set: Annotated[list[str], Parameter(negative="")] = field(default_factory=list)
     """Override a param: --set align.method=ridge (repeatable)."""
     json: Annotated[bool, Parameter(negative="")] = False

@@ -50,6 +50,11 @@ class Workspace(BaseModel):
         return self.root / "encoders"
 
     @property
+    def packages(self) -> Path:
+        """Folder of the packages that were fetched for a demo."""
+        return self.root / "packages"
+
+    @property
     def results(self) -> Path:
         """Folder of Prefect's persisted results: the cache."""
         return self.root / "results"

@@ -41,7 +41,7 @@ def plan_collection(
     Nothing is written but a scan aside, which goes at the end.
     """
     store = workspace.store
-    reader = open_reader(params.source, params.columns)
+    reader = open_reader(params.source, params.columns, workspace.packages)
     folder = workspace.staging(f".plan-{name}")
     try:
         _, faults = stage_rows(reader, folder, f"scan {name}", params.preprocess.sound_tracks)

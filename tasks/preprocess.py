@@ -60,7 +60,7 @@ def scan_source(
 
     Sizes and times of files are looked up, no file is opened. `record` (JSON) is kept with the collection.
     """
-    reader = open_reader(source, columns)
+    reader = open_reader(source, columns, workspace.packages)
     name = collection_name(collection or reader.name)
     catalog.make_tables(workspace.store)
     counts, faults = stage_rows(reader, workspace.staging(name), f"scan {name}", params.sound_tracks)
@@ -93,10 +93,10 @@ def check_removals(store: Store, collection: str, there: int, budget: float) -> 
         )
 
 
-def open_reader(source: str, columns: ColumnsParams) -> Source:
+def open_reader(source: str, columns: ColumnsParams, packages: Path) -> Source:
     """The reader of a source; one that cannot be read as a whole is the user's error."""
     try:
-        return open_source(source, _columns(columns))
+        return open_source(source, _columns(columns), packages)
     except SourceError as error:
         raise UserError(str(error)) from None
 

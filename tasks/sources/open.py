@@ -1,4 +1,4 @@
-"""Open a source by what the user wrote: a folder, a table, a frame's name, or the packaged demo."""
+"""Open a source by what the user wrote: a folder, a table, a frame's name, or a demo."""
 
 from __future__ import annotations
 
@@ -20,14 +20,21 @@ def register_frame(frame: pd.DataFrame, name: str, root: Path | str = ".") -> st
     return f"frame:{name}"
 
 
-def open_source(uri: str, columns: Columns) -> Source:
-    """The source behind `uri`. Raises `SourceError` when there is none, or when it cannot be read as a whole."""
+def open_source(uri: str, columns: Columns, packages: Path | None = None) -> Source:
+    """The source behind `uri`; fetched packages lie in `packages`.
+
+    Raises `SourceError` when there is none, or when it cannot be read as a whole.
+    """
     if uri == "demo:openmoji":
         from tasks.sources.demo import DemoSource
 
         return DemoSource()
+    if uri == "demo:tuxpaint":
+        from tasks.sources.tuxpaint import PACKAGE, TuxPaintSource
+
+        return TuxPaintSource((packages or Path()) / PACKAGE)
     if uri.startswith("demo:"):
-        raise SourceError(f"there is no demo {uri!r}; the packaged one is demo:openmoji")
+        raise SourceError(f"there is no demo {uri!r}; there are demo:openmoji and demo:tuxpaint")
     if uri.startswith("frame:"):
         return _open_frame(uri.removeprefix("frame:"), columns)
     path = Path(uri).expanduser()
@@ -39,7 +46,7 @@ def open_source(uri: str, columns: Columns) -> Source:
         from tasks.sources.table import TableSource
 
         return TableSource(path, columns)
-    raise SourceError(f"{uri} does not exist; give a folder, a table (CSV, Parquet, JSON lines) or demo:openmoji")
+    raise SourceError(f"{uri} does not exist; give a folder, a table (CSV, Parquet, JSON lines) or a demo")
 
 
 def _open_frame(name: str, columns: Columns) -> Source:

@@ -7,6 +7,7 @@ from importlib import import_module
 
 BENCHMARKS = (
     "demo",
+    "tuxpaint",
     "flickr8k",
     "ann",
     "knn",

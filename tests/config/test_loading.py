@@ -22,7 +22,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_packaged_profiles_are_valid() -> None:
     """Each profile of the project loads, and its builtin and torchvision encoders resolve to their modality."""
-    assert profile_names() == ["best", "classic", "demo", "small", "strong"]
+    assert profile_names() == ["best", "classic", "demo", "small", "strong", "tuxpaint"]
     for name in profile_names():
         for modality, encoders in load_profile(name).encode.encoders.items():
             for encoder in encoders:
