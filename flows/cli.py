@@ -130,8 +130,12 @@ def align(*, collections: str | None = None, name: str | None = None, common: Co
     params, settings = params_of(None, None, common)
     with session(settings, common):
         from flows.align_collections import align_collections
+        from storage.workspace import Workspace
+        from tasks.ingested import collections_of
 
-        aligned, decision = align_collections(params, names_in(collections), name)
+        workspace = Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
+        given = collections_of(workspace, names_in(collections))  # an unknown one starts no server
+        aligned, decision = align_collections(params, given, name)
     space = aligned.space
     say(
         common,

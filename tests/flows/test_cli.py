@@ -71,7 +71,7 @@ def test_the_starter_is_the_defaults(workspace_env: Path, monkeypatch: pytest.Mo
 
 
 def test_bad_input_is_one_line_and_exit_code_2(
-    prefect_server: None, workspace_env: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace_env: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each mistake a user can make before work begins costs one line that names it, and exit code 2."""
     write_collection(workspace_env.parent / "shapes", 4)
