@@ -84,16 +84,12 @@ def _choose(problem: Problem) -> Choice:
     """CCA's values, and rounds of pseudo-pairs where held-out groups rank better for them than for CCA alone."""
     assert problem.rest is not None
     first = cca.choose(problem)
-    more = soft.choose(problem) if len(problem.rest) else None
-    refined = more is not None and more["rounds"] > 0 and _score(more) > _score(first)
     tried = [{"method": "cca"} | one for one in first.tried]
-    why = f"held-out rsum by folds inside the training groups: cca {_score(first):.1f}"
-    if more is not None:
-        tried += [{"method": "soft"} | one for one in more.tried]
-        why += f", {more['rounds']} rounds of pseudo-pairs {_score(more):.1f}"
-    name, best = ("soft", more) if more is not None and refined else ("cca", first)
+    why = f"held-out rsum by folds inside the training groups: cca {first.rsum:.1f}"
+    if not len(problem.rest):
+        return Choice({"method": "cca"} | dict(first.values), tried, why)
+    more = soft.choose(problem)  # its best may be no round, and that is CCA
+    tried += [{"method": "soft"} | one for one in more.tried]
+    why += f", {more['rounds']} rounds of pseudo-pairs {more.rsum:.1f}"
+    name, best = ("soft", more) if more["rounds"] else ("cca", first)
     return Choice({"method": name} | dict(best.values), tried, why)
-
-
-def _score(choice: Choice) -> float:
-    return max(float(one["rsum"]) for one in choice.tried if choice.values.items() <= one.items())

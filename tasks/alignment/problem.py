@@ -44,6 +44,11 @@ class Choice:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
+    @property
+    def rsum(self) -> float:
+        """The held-out rsum of these values, as it stands among the trials."""
+        return max(float(one["rsum"]) for one in self.tried if self.values.items() <= one.items())
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from config.params import PipelineParams
 from storage.tables import Store
+from tasks.refs import Ingested
 
 
 def params_for(source: Path, encoders: dict[str, tuple[str, ...]], **more: Any) -> PipelineParams:
@@ -57,6 +60,14 @@ def artifacts(pattern: str) -> list[Any]:
     wanted = ArtifactFilter(key=ArtifactFilterKey(like_=pattern))
     with get_client(sync_client=True) as client:
         return list(client.read_artifacts(artifact_filter=wanted))
+
+
+def vector_of(store: Store, done: Ingested, item: dict[str, Any]) -> np.ndarray:
+    """The stored vector of an item, a row with its modality and content_hash, under the first encoder of its kind."""
+    table = next(plan.table for plan in done.encoded if plan.modality == item["modality"])
+    vectors, found = store.vectors(table, [item["content_hash"]])
+    assert found.all()
+    return np.asarray(vectors[0])
 
 
 def contents(store: Store, table: str, *, without: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:

@@ -15,7 +15,7 @@ from storage import schemas
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.refs import Ingested
-from tests.flows.runs import params_for
+from tests.flows.runs import params_for, vector_of
 from tests.tasks.media.test_image import bomb, saved, scene
 
 LONG = "a black circle at the left and " * 4_000
@@ -85,11 +85,7 @@ class Made:
 
     def vector(self, name: str) -> np.ndarray:
         """The stored vector of an item."""
-        item = self.items[name]
-        table = next(plan.table for plan in self.done.encoded if plan.modality == item["modality"])
-        vectors, found = self.store.vectors(table, [item["content_hash"]])
-        assert found.all()
-        return np.asarray(vectors[0])
+        return vector_of(self.store, self.done, self.items[name])
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tasks.encoders.registry import load, resolve
 from tasks.media.registry import Limits, get
 from tasks.refs import Ingested
 from tests.clips import film, half
-from tests.flows.runs import params_for
+from tests.flows.runs import params_for, vector_of
 from tests.sounds import muxed, tone, written
 from tests.tasks.media.test_image import saved, scene
 
@@ -65,11 +65,7 @@ class Made:
 
     def vector(self, name: str) -> np.ndarray:
         """The stored vector of an item."""
-        item = self.items[name]
-        table = next(plan.table for plan in self.done.encoded if plan.modality == item["modality"])
-        vectors, found = self.store.vectors(table, [item["content_hash"]])
-        assert found.all()
-        return np.asarray(vectors[0])
+        return vector_of(self.store, self.done, self.items[name])
 
 
 @pytest.fixture(scope="module")

@@ -42,10 +42,7 @@ def gain_in_errors(one: Choice, other: Choice, pairs: int) -> float:
 
 
 def _why(found: Mapping[str, Choice], winner: str, methods: Mapping[str, ModuleType], problem: Problem) -> str:
-    scores = {
-        name: max(one["rsum"] for one in choice.tried if choice.values.items() <= one.items())
-        for name, choice in found.items()
-    }
+    scores = {name: choice.rsum for name, choice in found.items()}
     others = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
     why = f"held-out rsum by folds inside the training groups: {others}"
     best = max(scores, key=lambda name: scores[name])

@@ -31,12 +31,11 @@ def choose(problem: Problem) -> Choice:
         tried = [{"steps": how.steps, "rsum": round(rsum_of(held), 3), "folds": len(folds)}]
         return Choice({"steps": how.steps}, tried, held=held)
     first = cca.choose(problem)
-    base = next(one["rsum"] for one in first.tried if first.values.items() <= one.items())
     lengths = (0, how.steps // 2, how.steps) if how.shape == "attention" else (0, how.steps)
     found = {steps: _held_out(folds, Choice(dict(first.values) | {"steps": steps})) for steps in lengths}
     scores = {steps: rsum_of(held) for steps, held in found.items()}
     tried = [
-        dict(first.values) | {"steps": steps, "rsum": round(base + score - scores[0], 3), "folds": len(folds)}
+        dict(first.values) | {"steps": steps, "rsum": round(first.rsum + score - scores[0], 3), "folds": len(folds)}
         for steps, score in scores.items()
     ]
     best = max(scores, key=lambda steps: (scores[steps], -steps))
