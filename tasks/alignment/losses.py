@@ -57,10 +57,13 @@ def triplet(a: Tensor, b: Tensor, log_scale: Tensor, bias: Tensor) -> Tensor:  #
 
 
 def soft(a: Tensor, b: Tensor, log_scale: Tensor, bias: Tensor) -> Tensor:  # noqa: ARG001 - one signature
-    """InfoNCE whose targets keep .7 on the partner and spread .3 by the neighbours' similarity within each modality."""
+    """InfoNCE whose targets keep .7 on the partner and spread .3 over the others by their similarity in each modality.
+
+    The item itself takes no part in the spreading: at this temperature it would take nearly all of it.
+    """
     logits = log_scale.exp() * a @ b.T
     with torch.no_grad():
-        near = (a @ a.T + b @ b.T) / (2 * _TEMPERATURE)
+        near = ((a @ a.T + b @ b.T) / (2 * _TEMPERATURE)).fill_diagonal_(-torch.inf)
         target = (1 - _SOFT) * torch.eye(len(a), dtype=a.dtype) + _SOFT * near.softmax(1)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -56,7 +56,8 @@ class Problem:
 
     `blocks` are, for either side, each encoder's rows (w, width) of the rotation that mixed the encoders; `tokens` are
     each encoder's tokens (n, t, w) where there are any; `known` are the moments over all pairs, where someone has them;
-    `chosen` remembers what a method chose, for one built on it. With `rest`, `y` are vectors of a joint space that
+    `chosen` remembers what a method chose, for one built on it; `rival` is the `held` of the method to beat, if there is
+    one. With `rest`, `y` are vectors of a joint space that
     stands, and stay as they are; `rest` (r, wy) are those of its other modalities.
     """
 
@@ -70,6 +71,7 @@ class Problem:
     tokens: tuple[list[Half], list[Half]] = ([], [])
     known: Moments | None = None
     chosen: dict[str, Choice] = field(default_factory=dict)
+    rival: list[Array] = field(default_factory=list)
     rest: Array | None = None
 
     @cached_property
@@ -117,6 +119,17 @@ class Problem:
         return out
 
 
+def gain_in_errors(one: Sequence[Array], other: Sequence[Array], pairs: int) -> float:
+    """How many standard errors of the paired difference `one` ranks better, on the folds that judged both.
+
+    Both are the `held` of a choice. Folds that are cut repeatedly ask the same pairs again, so there are no more
+    independent queries than `pairs`.
+    """
+    gains = np.concatenate([a - b for a, b in zip(one, other, strict=False)])
+    error = gains.std() / np.sqrt(min(len(gains), pairs))
+    return float(gains.mean() / error) if error else 0.0
+
+
 class Rows(NamedTuple):
     """Paired queries of both sides (n, width), training queries as banks (b, width), items of no pair (l, width)."""
 
@@ -154,7 +167,7 @@ class Fold:
     @property
     def inner(self) -> Problem:
         """The training pairs as a problem of their own."""
-        return replace(self.problem, pairs=self.train, weights=self.weights, known=self.moments, chosen={})
+        return replace(self.problem, pairs=self.train, weights=self.weights, known=self.moments, chosen={}, rival=[])
 
     @cached_property
     def rows(self) -> Rows:

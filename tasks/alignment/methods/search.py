@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.problem import Choice, Fold, Problem
+from tasks.alignment.problem import Choice, Fold, Problem, gain_in_errors
 
 Array = npt.NDArray[np.float32]
 Key = tuple[float, ...]
@@ -15,6 +15,7 @@ Scored = Iterable[tuple[Key, Array]]
 """Values, and what each held-out query of a fold adds to the rsum under them."""
 Trials = Callable[[Fold, set[Key] | None], Scored]
 _FINALISTS, _FEW_FINALISTS = 12, 40
+_HOPELESS = -4.0  # standard errors behind the rival, after the best of many values on the first fold
 FEW = 1_000
 """Pairs below which one fold says little, and a trial costs little."""
 
@@ -27,13 +28,16 @@ def best_of(
 ) -> Choice:
     """The values with the best mean over the folds. `trials(fold, only)` scores the keys in `only`, or all of them.
 
-    `explore` takes the place of all of them on the first fold.
+    `explore` takes the place of all of them on the first fold. Where the best of that fold is far behind the problem's
+    rival, the other folds are left out: they would cost most of the time and change nothing.
     """
     first, *others = problem.folds
     found = explore(first) if explore else trials(first, None)
     held: dict[Key, list[Array]] = {key: [values] for key, values in found}
     finalists = _FINALISTS if len(problem.pairs) >= FEW else _FEW_FINALISTS
     best = sorted(held, key=lambda key: -held[key][0].mean())[:finalists]
+    if problem.rival and gain_in_errors(held[best[0]], problem.rival, len(problem.pairs)) < _HOPELESS:
+        best, others = best[:1], []
     for fold in others:
         for key, values in trials(fold, set(best)):
             held[key].append(values)

@@ -94,6 +94,16 @@ def test_a_later_method_must_be_better_by_a_standard_error(gain: float, taken: s
     assert choose_among(both, problem).values["method"] == taken  # type: ignore[arg-type]
 
 
+def test_a_method_far_behind_is_not_tried_on_all_folds() -> None:
+    """Beside a rival that finds everything the first fold is enough; beside one that finds nothing all are judged."""
+    x, y = planted(120, 0)
+    for rival, folds in ((600.0, {1}), (0.0, {1, 9})):
+        problem = Problem(x, y, np.stack([np.arange(120)] * 2, 1), np.arange(120), Plan(**PLAN))
+        problem.rival[:] = [np.full(len(fold.queries), rival, np.float32) for fold in problem.folds]
+        assert {one["folds"] for one in methods.asif.choose(problem).tried} <= folds
+        assert max(one["folds"] for one in methods.asif.choose(problem).tried) == max(folds)
+
+
 def test_auto_stops_at_its_budget_and_names_what_it_left() -> None:
     """With next to no time the first method alone is tried, and the others are named."""
     left, right, pairs = views(60, 30)
