@@ -130,6 +130,7 @@ def _draw_svg(data: bytes) -> Pixels:
         text = _INLINE_ONLY.sub("", data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise MediaError("image_unreadable", "the SVG is not UTF-8") from None
+    text = _ROOT.sub(_without_units, text, count=1)
     box = _BOX.search(text)
     tall = box is not None and float(box[2]) > float(box[1])
     width, height = (None, SVG_SIDE) if tall else (SVG_SIDE, None)
@@ -143,6 +144,22 @@ def _draw_svg(data: bytes) -> Pixels:
         return np.array(picture.convert("RGB"))
 
 
+def _without_units(root: re.Match[str]) -> str:
+    """The opening tag of an SVG whose size is in points or millimetres, which resvg-py refuses, by its box alone."""
+    sizes = {side: (float(value), unit) for side, value, unit in _SIZE.findall(root[0])}
+    if not any(unit in _PIXELS for _, unit in sizes.values()):
+        return root[0]
+    tag = _SIZE.sub("", root[0])
+    if "viewBox" in tag or len(sizes) < 2:
+        return tag
+    width, height = (sizes[side][0] * _PIXELS.get(sizes[side][1], 1.0) for side in ("width", "height"))
+    return f'{tag[:4]} viewBox="0 0 {width:g} {height:g}"{tag[4:]}'
+
+
+_ROOT = re.compile(r"<svg\b[^>]*>")
+_SIZE = re.compile(r"""\s(width|height)\s*=\s*["']\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*([a-zA-Z%]*)\s*["']""")
+_PIXELS = {"pt": 4 / 3, "pc": 16.0, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96.0}
+"""Pixels in the absolute units of CSS."""
 # links that do not stay inside the file: only data: and #fragment may remain
 _INLINE_ONLY = re.compile(r"""\s(?:xlink:)?href\s*=\s*(["'])(?!#|data:)[^"']*\1""")
 _BOX = re.compile(r"""viewBox\s*=\s*["'][-\d.eE]+[\s,]+[-\d.eE]+[\s,]+(\d[\d.eE]*)[\s,]+(\d[\d.eE]*)""")

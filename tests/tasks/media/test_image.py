@@ -164,6 +164,23 @@ def test_svg_reads_no_other_file(tmp_path: Path, link: str) -> None:
         assert (decode(svg.encode(), LIMITS) == 255).all()
 
 
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [
+        ('width="30pt" height="60pt"', (320, 160)),  # 40 × 80 pixels of CSS
+        ('width="20mm" height="1cm"', (160, 320)),
+        ('width="2in" height="40mm" viewBox="0 0 10 10"', (320, 320)),  # the box says what is drawn
+        ('width="40" height="20"', (160, 320)),
+    ],
+)
+def test_svg_of_any_unit(size: str, drawn: tuple[int, int]) -> None:
+    """A size in points, inches or millimetres is drawn in its proportions, as one in pixels is."""
+    rest = '<rect width="400" height="400" fill="#00ff00"/></svg>'
+    pixels = decode(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{rest}'.encode(), LIMITS)
+    assert pixels.shape == (*drawn, 3)
+    assert (pixels == (0, 255, 0)).all()
+
+
 def test_broken_svg_is_quarantined() -> None:
     """An SVG that cannot be parsed is refused as unreadable."""
     assert code_of(lambda: decode(b"<svg xmlns='http://www.w3.org/2000/svg'><rect", LIMITS)) == "image_unreadable"
