@@ -36,7 +36,9 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         None, description="What `modalign serve` asks of every caller; better in the environment.", examples=["…"]
     )
-    max_upload: int = Field(32_000_000, ge=1_000, description="Largest body of a request to `modalign serve`, in bytes.")
+    max_upload: int = Field(
+        32_000_000, ge=1_000, description="Largest body of a request to `modalign serve`, in bytes."
+    )
 
     @field_validator("workspace")
     @classmethod

@@ -76,4 +76,6 @@ def _check_free(host: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        raise UserError(f"{host}:{port} cannot be listened on ({error.strerror})", "name another --port or --host") from None
+        raise UserError(
+            f"{host}:{port} cannot be listened on ({error.strerror})", "name another --port or --host"
+        ) from None

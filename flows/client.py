@@ -38,9 +38,7 @@ class Client:
     the others together.
     """
 
-    def __init__(
-        self, url: str = "http://127.0.0.1:8000", token: str | None = None, *, timeout: float = 60.0
-    ) -> None:
+    def __init__(self, url: str = "http://127.0.0.1:8000", token: str | None = None, *, timeout: float = 60.0) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
 
@@ -103,7 +101,7 @@ class Client:
         candidates: Sequence[str] | None = None,
         k: int = 5,
     ) -> AskAnswer:
-        """An answer to a question about an item or a media file; its `answer` is None where nothing known answers it."""
+        """An answer to a question about an item or a media file; None in it where nothing known answers it."""
         choices = None if candidates is None else list(candidates)
         fields = {"question": question, "item": item, "candidates": choices, "k": k}
         return self._post("/v1/ask", AskAnswer, fields, file)
@@ -142,7 +140,9 @@ class Client:
             answer = self._http.request(method, path, **more)
         except httpx.HTTPError as error:
             where = self._http.base_url
-            raise ClientError(0, "unreachable", f"{where} cannot be reached ({error})", "is `modalign serve` running?") from None
+            raise ClientError(
+                0, "unreachable", f"{where} cannot be reached ({error})", "is `modalign serve` running?"
+            ) from None
         if answer.is_success:
             return answer
         try:

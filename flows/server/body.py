@@ -28,14 +28,16 @@ async def read(request: Request, model: type[M]) -> tuple[M, bytes | None]:
     if kind == "multipart/form-data":
         fields, data = await _form(request, model)
         return _checked(model, fields, strict=False), data
-    raise ApiError(415, "body_kind", f"the body is {kind or 'of no kind'}", "send application/json or multipart/form-data")
+    raise ApiError(
+        415, "body_kind", f"the body is {kind or 'of no kind'}", "send application/json or multipart/form-data"
+    )
 
 
 async def _json(request: Request) -> Any:
     try:
         return json.loads(await request.body())
     except (ValueError, RecursionError):
-        raise ApiError(422, "bad_json", "the body is no JSON", "send an object, such as {\"text\": \"a dog\"}") from None
+        raise ApiError(422, "bad_json", "the body is no JSON", 'send an object, such as {"text": "a dog"}') from None
 
 
 async def _form(request: Request, model: type[BaseModel]) -> tuple[dict[str, Any], bytes | None]:
@@ -43,7 +45,9 @@ async def _form(request: Request, model: type[BaseModel]) -> tuple[dict[str, Any
     try:
         form = await request.form(max_files=1, max_fields=_PARTS)
     except MultiPartException as error:
-        raise ApiError(422, "bad_form", f"the form cannot be read ({error.message})", "send it as browsers do") from None
+        raise ApiError(
+            422, "bad_form", f"the form cannot be read ({error.message})", "send it as browsers do"
+        ) from None
     fields: dict[str, Any] = {}
     data: bytes | None = None
     try:
@@ -82,7 +86,8 @@ def described(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
     form = {
         "type": "object",
-        "properties": schema["properties"] | {"file": {"type": "string", "format": "binary", "description": "The medium."}},
+        "properties": schema["properties"]
+        | {"file": {"type": "string", "format": "binary", "description": "The medium."}},
         "required": schema.get("required", []),
         "additionalProperties": False,
     }

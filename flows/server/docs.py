@@ -9,20 +9,20 @@ _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.55 system-ui, sans-serif; }
 body { max-width: 60rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.05rem; margin: 2.5rem 0 .5rem; }
-code, pre { font: .9em ui-monospace, monospace; } pre { overflow: auto; padding: .8rem; background: #8881; border-radius: .5rem; }
-table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .3rem .6rem .3rem 0; vertical-align: top; border-top: 1px solid #8883; }
+code { font: .9em ui-monospace, monospace; } table { border-collapse: collapse; width: 100%; }
+td { text-align: left; padding: .3rem .6rem .3rem 0; vertical-align: top; border-top: 1px solid #8883; }
 b { color: #4f5bd5; } @media (prefers-color-scheme: dark) { b { color: #9aa5ff; } }
 """
 
 
 def page(spec: dict[str, Any]) -> str:
     """The whole page; nothing in it asks for another file."""
-    parts = [
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{_e(spec['info']['title'])}</title>"
-        f"<meta name='viewport' content='width=device-width, initial-scale=1'><style>{_STYLE}</style></head><body>"
-        f"<h1>{_e(spec['info']['title'])} {_e(spec['info']['version'])}</h1><p>{_e(spec['info'].get('description', ''))}</p>"
-        "<p>For programs: <a href='openapi.json'>openapi.json</a></p>"
-    ]
+    about = spec["info"]
+    title, told = _e(about["title"]), _e(about.get("description", ""))
+    head = f"<meta charset='utf-8'><title>{title}</title><meta name='viewport' content='width=device-width'>"
+    parts = [f"<!doctype html><html lang='en'><head>{head}<style>{_STYLE}</style></head><body>"]
+    parts.append(f"<h1>{title} {_e(about['version'])}</h1><p>{told}</p>")
+    parts.append("<p>For programs: <a href='openapi.json'>openapi.json</a></p>")
     for path, methods in spec["paths"].items():
         for method, about in methods.items():
             parts.append(_route(spec, path, method, about))

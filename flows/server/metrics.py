@@ -22,14 +22,15 @@ class Metrics:
         self.latency = Histogram(
             "modalign_request_seconds", "Seconds to answer.", by, buckets=_SECONDS, registry=self._registry
         )
-        self.encoding = Histogram(
-            "modalign_encode_seconds",
-            "Seconds of an encoder at a query, without the wait for its turn.",
-            ("modality",),
+        self.work = Histogram(
+            "modalign_work_seconds",
+            "Seconds of work for a request, encoders included, without the wait for a place.",
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self.space = Gauge("modalign_space_in_force", "1 for the space in force.", ("space_id",), registry=self._registry)
+        self.space = Gauge(
+            "modalign_space_in_force", "1 for the space in force.", ("space_id",), registry=self._registry
+        )
         self.rows = Gauge("modalign_space_rows", "Items of the space in force.", registry=self._registry)
         self.opened = Counter("modalign_spaces_opened", "Published states that were opened.", registry=self._registry)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import anyio
 import anyio.to_thread
@@ -32,10 +32,10 @@ from flows.server.models import (
 )
 from flows.server.plane import Place, Planes
 from storage.workspace import Workspace
-from tasks.conditions import parse
-from tasks.media.registry import Limits, MediaError
 from tasks.asked import Query
+from tasks.conditions import parse
 from tasks.hits import Answer, Hit, Item, Known
+from tasks.media.registry import Limits, MediaError
 
 R = TypeVar("R")
 
@@ -48,6 +48,7 @@ class Medium:
     """Where the file of an item lies, inside its collection; None for a text."""
 
     path: Path | None
+    modality: str
     uri: str
     text: str
 
@@ -64,6 +65,7 @@ class Service:
             self.workspace,
             name,
             settings.device,
+            warm=_warm,
             told=lambda opened: self.metrics.in_force(opened.space_id, opened.rows),
         )
         self._planes = Planes(self.workspace.store)
@@ -71,7 +73,12 @@ class Service:
 
     async def run(self, work: Callable[[], R]) -> R:
         """Do `work` in a thread, as soon as there is a place."""
-        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+
+        def timed() -> R:
+            with self.metrics.work.time():
+                return work()
+
+        return await anyio.to_thread.run_sync(timed, limiter=self._limiter)
 
     def search(self, asked: SearchRequest, data: bytes | None) -> SearchAnswer:
         """The hits of one search."""
@@ -133,8 +140,11 @@ class Service:
         """Where the medium of an item lies, checked to be inside its collection."""
         opened = self.in_force.now()
         found = self._item(opened, key)
-        path = opened.searcher.media_path(key) if found.path else None
-        return Medium(path, found.uri, found.text)
+        try:
+            path = opened.searcher.media_path(key) if found.path else None
+        except UserError as error:
+            raise ApiError(404, "medium_gone", error.message, error.mend) from None
+        return Medium(path, found.modality, found.uri, found.text)
 
     def thumbnail(self, key: str, size: int, at: float) -> bytes:
         """A small picture of an item. Raises `ApiError` 404 for a text, 422 for what cannot be drawn."""
@@ -142,12 +152,11 @@ class Service:
         if found.path is None:
             raise ApiError(404, "no_thumbnail", f"item {key} is a text", "ask for its medium")
         path, side = found.path, thumbnails.size_of(size)
-        modality = self._item(self.in_force.now(), key).modality
         changed = path.stat().st_mtime_ns
         try:
             return self.thumbnails.get(
                 (f"{path}:{changed}", side, round(at, 1)),
-                lambda: thumbnails.draw(modality, path.read_bytes(), side, at, Limits()),
+                lambda: thumbnails.draw(found.modality, path.read_bytes(), side, at, Limits()),
             )
         except MediaError as error:
             raise ApiError(422, error.code, error.message, "see `modalign quarantine list`") from None
@@ -204,6 +213,12 @@ class Service:
             return opened.searcher.item(key)
         except UserError as error:
             raise ApiError(404, "item_unknown", error.message, error.mend) from None
+
+
+def _warm(opened: Opened) -> None:
+    """Load what the first words would have to wait for."""
+    if "text" in opened.searcher.modalities:
+        opened.searcher.search(Query(text="a"), k=1)
 
 
 def of(request: Request) -> Service:

@@ -1,4 +1,4 @@
-"""Small pictures of items: a picture itself, a frame of a video, the waveform of a sound. The last ones stay in memory."""
+"""Small pictures of items: a picture itself, a frame of a video, the waveform of a sound. The last stay in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An uploaded file: known by its content, not by its name; kept under a name of ours, and only while it is asked with."""
+"""An uploaded file: known by its content, not by its name; kept under a name of ours, while it is asked with."""
 
 from __future__ import annotations
 

@@ -92,9 +92,9 @@ def _under_load(pid: int, url: str, queries: list[str], workspace: Workspace, na
     columns = ["clients", "answers", "errors", "answers a second", "p50 ms", "p95 ms", "p99 ms"]
     sizes = ", ".join(f"{what} {value / 2**20:.0f}" for what, value in memory)
     return (
-        f"`modalign serve --no-page` over {name}; each client asks for the ten nearest pictures to a caption (hybrid), one "
-        "after the other, over loopback; clients and server share the cores. A promotion after 30 s: the same vectors "
-        f"under another id; answers came from {len(spaces)} ids. Resident memory in MB: {sizes}."
+        f"`modalign serve --no-page` over {name}; each client asks for the ten nearest pictures to a caption (hybrid), "
+        "one after the other, over loopback; clients and server share the cores. A promotion after 30 s: the same "
+        f"vectors under another id; answers came from {len(spaces)} ids. Resident memory in MB: {sizes}."
         f"\n\n{table(columns, rows)}"
     )
 

@@ -33,7 +33,10 @@ class _MediumPanel:
             self._box = visit.uploader(self._took, lambda: self._said, media)
             choose = ui.button(visit.said["choose"], icon="upload", color=None).props("unelevated no-caps")
             choose.classes("primary").on("click", js_handler=f"() => modalign.pick({self._box.id})")
-            paragraph(f"{visit.said['drop']} · {visit.said['bounds']} {visit.service.settings.max_upload // 1_000_000} MB", "small")
+            paragraph(
+                f"{visit.said['drop']} · {visit.said['bounds']} {visit.service.settings.max_upload // 1_000_000} MB",
+                "small",
+            )
         self._drop.on("dragover", js_handler="(e) => { e.preventDefault(); e.currentTarget.classList.add('over') }")
         self._drop.on("dragleave", js_handler="(e) => e.currentTarget.classList.remove('over')")
         self._drop.on("drop", js_handler=f"(e) => modalign.drop(e, {self._box.id})")

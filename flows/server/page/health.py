@@ -32,7 +32,11 @@ def show_health(visit: Visit, place: ui.element) -> None:
                     with ui.element("dd"):
                         ui.label(value)
                     if more:
-                        with ui.element("dd").classes("small").style("font-size: .84rem; font-weight: 400; letter-spacing: 0"):
+                        with (
+                            ui.element("dd")
+                            .classes("small")
+                            .style("font-size: .84rem; font-weight: 400; letter-spacing: 0")
+                        ):
                             ui.label(more)
         with ui.element("p").classes("told").style("margin-top: 28px"):
             ui.label(f"{said['for_programs']}: ").style("display: inline")

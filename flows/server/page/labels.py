@@ -17,24 +17,24 @@ _WORDS: dict[str, tuple[str, str]] = {
     "language_hint": ("Change the language to Chinese", "切换到英文"),
     "dark": ("Light or dark", "浅色或深色"),
     "items": ("items", "个条目"),
-    "space_changed": ("A new space answers from now on", "新的空间已开始回答"),
     # searching
     "query": ("What are you looking for?", "想找什么？"),
     "query_hint": ("Describe it in words, or give a file", "用文字描述，或给出一个文件"),
     "go": ("Search", "搜索"),
     "upload": ("Search with a file", "用文件搜索"),
     "record": ("Record a sound", "录音"),
-    "record_stop": ("Stop and search", "停止并搜索"),
     "record_refused": ("The microphone may not be used", "无法使用麦克风"),
     "clear": ("Remove", "移除"),
     "like": ("More like this", "更多类似"),
     "like_of": ("More like this item", "与此条目类似"),
     "with_file": ("With your file", "用您的文件"),
-    "weight": ("Weight of the words", "文字的权重"),
     "found_in": ("Look in", "查找范围"),
     "options": ("Filters and options", "筛选与选项"),
     "filter": ("Add a filter, for instance year>=2020", "添加筛选，例如 year>=2020"),
-    "filter_hint": ("NAME=VALUE, also with != < <= > >= or in; Enter adds it", "名称=值，也可用 != < <= > >= 或 in；按回车添加"),
+    "filter_hint": (
+        "NAME=VALUE, also with != < <= > >= or in; Enter adds it",
+        "名称=值，也可用 != < <= > >= 或 in；按回车添加",
+    ),
     "mode": ("How", "方式"),
     "mode_auto": ("Automatic", "自动"),
     "mode_vector": ("By meaning", "按语义"),
@@ -53,8 +53,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "why": ("Why?", "为什么？"),
     "why_title": ("Why this was found", "为什么找到它"),
     "why_told": (
-        "Known pairs that taught the space this connection: on the left what is like your query, on the right what is "
-        "like the hit.",
+        (
+            "Known pairs that taught the space this connection: on the left what is like your query, on the "
+            "right what is like the hit."
+        ),
         "教会空间这种联系的已知配对：左边与您的查询相似，右边与结果相似。",
     ),
     "why_none": ("No known pair speaks for it.", "没有已知配对支持它。"),
@@ -63,7 +65,6 @@ _WORDS: dict[str, tuple[str, str]] = {
     "probability": ("probably right", "可能正确"),
     "similarity": ("similarity", "相似度"),
     "by_words": ("found by its words", "按词语找到"),
-    "rank": ("place", "名次"),
     "from": ("from", "从"),
     "open": ("Open", "打开"),
     "close": ("Close", "关闭"),
@@ -85,8 +86,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "score": ("score", "得分"),
     "ask_title": ("Ask about it", "就它提问"),
     "ask_told": (
-        "Give a medium and ask a question. The answer comes from stored questions and answers, captions, or the choices "
-        "that you name.",
+        (
+            "Give a medium and ask a question. The answer comes from stored questions and answers, captions, or "
+            "the choices that you name."
+        ),
         "给出媒体并提问。答案来自已存的问答、描述，或您给出的选项。",
     ),
     "question": ("Your question", "您的问题"),
@@ -101,9 +104,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     # the map
     "map_title": ("A map of the space", "空间地图"),
     "map_told": (
-        "Neighbours here are neighbours in the space, as far as two dimensions can tell (t-SNE of a sample). Point at an "
-        "item to see it, choose it to search from there.",
-        "在二维所能表达的范围内，图中相邻即空间中相邻（样本的 t-SNE）。指向条目可查看，选择它可继续搜索。",
+        (
+            "Neighbours here are neighbours in the space, as far as two dimensions can tell (t-SNE of a sample). "
+            "Point at an item to see it, choose it to open it."
+        ),
+        "在二维所能表达的范围内，图中相邻即空间中相邻（样本的 t-SNE）。指向条目可查看，选择可打开。",
     ),
     "map_drawing": ("Drawing the map", "正在绘制地图"),
     "map_of": ("items shown of", "个条目，共"),
@@ -117,7 +122,6 @@ _WORDS: dict[str, tuple[str, str]] = {
     "method": ("Aligned by", "对齐方法"),
     "pairs": ("Training pairs", "训练配对"),
     "width": ("Width", "维数"),
-    "encoders": ("Encoders", "编码器"),
     "status_ok": ("In order", "正常"),
     "status_stale": ("A newer space cannot be opened", "无法打开较新的空间"),
     "for_programs": ("For programs", "供程序使用"),
@@ -136,7 +140,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "login_wrong": ("That is not the token.", "令牌不正确。"),
 }
 
-EXAMPLES = {"en": ("something to eat", "two dogs playing", "a child by the water"), "zh": ("吃的东西", "两只狗", "水边的孩子")}
+EXAMPLES = {
+    "en": ("something to eat", "two dogs playing", "a child by the water"),
+    "zh": ("吃的东西", "两只狗", "水边的孩子"),
+}
 """Queries to begin with."""
 
 

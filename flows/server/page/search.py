@@ -41,7 +41,11 @@ class SearchPanel:
                 )
                 self._words.on("keydown.enter", self.go)
                 self._buttons()
-                go = ui.button(color=None, icon="search", on_click=self.go).classes("primary").props("unelevated no-caps")
+                go = (
+                    ui.button(color=None, icon="search", on_click=self.go)
+                    .classes("primary")
+                    .props("unelevated no-caps")
+                )
                 go.props["aria-label"] = said["go"]
                 with go:
                     ui.label(said["go"]).classes("label").style("margin-left: 6px")
@@ -75,9 +79,9 @@ class SearchPanel:
             paragraph(said["welcome"], "small")
         with ui.element("div").classes("row under").style("margin-top: 8px"):
             for example in EXAMPLES[self._visit.language]:
-                ui.button(example, color=None, on_click=lambda example=example: self._try(example)).classes("pill").props(
-                    "flat no-caps"
-                )
+                ui.button(example, color=None, on_click=lambda example=example: self._try(example)).classes(
+                    "pill"
+                ).props("flat no-caps")
 
     async def _try(self, words: str) -> None:
         self._words.value = words
@@ -102,7 +106,9 @@ class SearchPanel:
         self._chips = ui.element("div").classes("row")
         with ui.element("div").classes("row"):
             modes = {mode: said[f"mode_{mode}"] for mode in ("auto", "vector", "text", "hybrid")}
-            self._mode = ui.select(modes, value="auto", label=said["mode"]).props("outlined dense").style("min-width: 170px")
+            self._mode = (
+                ui.select(modes, value="auto", label=said["mode"]).props("outlined dense").style("min-width: 170px")
+            )
             self._fold = ui.switch(said["fold"])
         self._mode.on_value_change(self._again)
         self._fold.on_value_change(self._again)
@@ -127,7 +133,9 @@ class SearchPanel:
         self._chips.clear()
         with self._chips:
             for written in self._where:
-                made = button(written, icon="close", on_click=lambda written=written: self._drop(written)).classes("pill")
+                made = button(written, icon="close", on_click=lambda written=written: self._drop(written)).classes(
+                    "pill"
+                )
                 made.props["aria-label"] = f"{self._visit.said['clear']}: {written}"
 
     async def _drop(self, written: str) -> None:
@@ -219,7 +227,8 @@ class SearchPanel:
                     count = f"{len(answer.hits)}{'+' if answer.more else ''}"
                     ui.label(f"{count} {said['hit' if count == '1' else 'hits']}")
                 paragraph(
-                    f"{said[f'mode_{answer.mode}']} · {answer.seconds * 1_000:.0f} ms · {answer.space} {answer.space_id}",
+                    f"{said[f'mode_{answer.mode}']} · {answer.seconds * 1_000:.0f} ms · "
+                    f"{answer.space} {answer.space_id}",
                     "note",
                 )
                 for note in answer.notes:
@@ -231,7 +240,9 @@ class SearchPanel:
             gallery.show(answer.hits)
             if answer.more:
                 with ui.element("div").classes("centre") as foot:
-                    button(said["more"], on_click=lambda: self._further(gallery, foot, len(answer.hits))).classes("pill")
+                    button(said["more"], on_click=lambda: self._further(gallery, foot, len(answer.hits))).classes(
+                        "pill"
+                    )
 
     async def _further(self, gallery: Gallery, foot: ui.element, offset: int) -> None:
         asked, data, turn = self._asked.model_copy(update={"offset": offset}), self._data, self._turn

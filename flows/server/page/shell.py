@@ -35,7 +35,7 @@ def attach(app: FastAPI, service: Service) -> None:
         dark = {"dark": True, "light": False}.get(request.cookies.get("modalign_light", ""))
         ui.add_css(style)
         ui.add_body_html(f"<script>{script}</script>")
-        Shell(Visit(service, language), dark)
+        Shell(Visit(service, language), dark=dark)
 
     ui.run_with(app, title="modalign", dark=None, tailwind=False, show_welcome_message=False)
 
@@ -43,7 +43,7 @@ def attach(app: FastAPI, service: Service) -> None:
 class Shell:
     """The page of one visitor."""
 
-    def __init__(self, visit: Visit, dark: bool | None) -> None:
+    def __init__(self, visit: Visit, *, dark: bool | None) -> None:
         self._visit = visit
         self._dark = ui.dark_mode(dark)
         self._tab = "search"
@@ -59,7 +59,9 @@ class Shell:
             ui.link(said["skip"], "#main").classes("skip")
             with ui.element("header").classes("bar"), ui.element("div").classes("bar-in"):
                 ui.label("modalign").classes("mark").props(f'title="{said["tagline"]}"')
-                self._tabs = ui.tabs(value=self._tab, on_change=self._turn).classes("tabs").props("inline-label no-caps dense")
+                self._tabs = (
+                    ui.tabs(value=self._tab, on_change=self._turn).classes("tabs").props("inline-label no-caps dense")
+                )
                 with self._tabs:
                     for name in _TABS:
                         ui.tab(name, label=said[f"tab_{name}"])
@@ -84,7 +86,9 @@ class Shell:
             with ui.tab_panel("health"):
                 self._health = ui.element("section")
         with place:
-            SearchPanel(visit, {"caption_this": ("subtitles", self._caption_item), "ask_this": ("help_outline", self._ask_item)})
+            SearchPanel(
+                visit, {"caption_this": ("subtitles", self._caption_item), "ask_this": ("help_outline", self._ask_item)}
+            )
 
     async def _caption_item(self, item: ItemBody) -> None:
         self._tabs.value = "caption"

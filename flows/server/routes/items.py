@@ -21,7 +21,9 @@ Id = Annotated[str, Path(alias="id", min_length=1, max_length=200, description="
 SAFE = {
     "x-content-type-options": "nosniff",
     # a medium opened by itself runs no script, loads nothing, and is no part of the page's origin
-    "content-security-policy": "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'",
+    "content-security-policy": (
+        "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'"
+    ),
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "private, max-age=300",
 }
@@ -66,7 +68,9 @@ async def media(key: Id, service: Served, request: Request) -> Response:
 async def thumbnail(
     key: Id,
     service: Served,
-    size: Annotated[int, Query(ge=1, le=2_000, description="Longest side in pixels, rounded up to one of a few.")] = 320,
+    size: Annotated[
+        int, Query(ge=1, le=2_000, description="Longest side in pixels, rounded up to one of a few.")
+    ] = 320,
     at: Annotated[float, Query(ge=0, le=1e6, description="Of a video: the second to show.")] = 0.0,
 ) -> Response:
     """A small picture: the picture itself, a frame of a video, the waveform of a sound. A text has none: 404."""

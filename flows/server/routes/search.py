@@ -42,7 +42,9 @@ async def search_by_address(
     target: Annotated[Name | None, Query(description="Modality of the hits.")] = None,
     k: Annotated[int, Query(ge=1, le=MOST_HITS, description="Number of hits.")] = 10,
     offset: Annotated[int, Query(ge=0, le=MOST_OFFSET, description="Hits to pass over.")] = 0,
-    where: Annotated[list[Text] | None, Query(max_length=MOST_FILTERS, description="Conditions, all of which hold.")] = None,
+    where: Annotated[
+        list[Text] | None, Query(max_length=MOST_FILTERS, description="Conditions, all of which hold.")
+    ] = None,
     mode: Annotated[Mode, Query(description="vector, text, hybrid or auto.")] = "auto",
     fold: Annotated[bool, Query(description="Show near-duplicates as one hit.")] = False,  # noqa: FBT002 - a field of the query
 ) -> SearchAnswer:

@@ -49,7 +49,7 @@ class Made:
 @pytest.fixture(scope="session")
 def made(
     prefect_server: None, tiny_encoders: dict[str, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Made]:
+) -> Made:
     """Forty drawn pictures, two captions each and a price; a scripted SVG with a caption that is HTML."""
     root = tmp_path_factory.mktemp("served")
     source = write_collection(root / "shapes", 40)
@@ -65,7 +65,7 @@ def made(
         done = pipeline(params)
         other = params_for(source, tiny_encoders, align={"method": "procrustes"})
         second = align_spaces(other, (done.ingested,), "shapes")
-    yield Made(
+    return Made(
         Workspace(root=root / "workspace"),
         source,
         done.aligned.model_dump(mode="json"),

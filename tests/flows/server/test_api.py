@@ -68,7 +68,9 @@ def test_pages_follow_each_other(api: TestClient) -> None:
     later = api.get("/v1/search", params={"text": "a blue bar", "target": "image", "k": 4, "offset": 6}).json()["hits"]
     assert [hit["key"] for hit in later] == [hit["key"] for hit in whole[6:]]
     where = {"text": "a blue bar", "target": "image", "k": 50, "where": ["price>=10", "price<20"]}
-    assert {hit["attributes"]["price"] for hit in api.get("/v1/search", params=where).json()["hits"]} == set(range(10, 20))
+    assert {hit["attributes"]["price"] for hit in api.get("/v1/search", params=where).json()["hits"]} == set(
+        range(10, 20)
+    )
 
 
 def test_an_item_its_medium_and_its_thumbnail(api: TestClient, made: Made, keys: dict[str, str]) -> None:

@@ -55,6 +55,7 @@ def address(made: Made) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=FOUND, args=["--no-sandbox"])
         yield chromium

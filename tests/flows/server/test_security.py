@@ -32,11 +32,14 @@ def bomb(side: int = 50_000) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(9_999))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(9_999))) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(
-    "key", ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "a' OR '1'='1", "a\x00b", "..\\.."]
+    "key",
+    ["../../etc/passwd", "..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd", "a' OR '1'='1", "a\x00b", "..\\.."],
 )
 def test_an_id_is_a_key_and_no_path(api: TestClient, key: str) -> None:
     """Whatever stands in the place of a key: what the space does not hold is not there, nor is anything else."""
@@ -116,7 +119,7 @@ class _Endless(io.RawIOBase):
 
 @pytest.mark.parametrize("length", [None, 2_000_000_000, 100])
 def test_an_upload_without_end_is_refused_early(made: Made, length: int | None) -> None:
-    """Two gigabytes, declared, undeclared or declared as a hundred bytes: refused after about the bound, nothing kept."""
+    """Two gigabytes, declared, undeclared or declared as a hundred bytes: refused after about the bound."""
     settings = made.settings.model_copy(update={"max_upload": 1_000_000})
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.png"\r\n\r\n'
     source = _Endless(2_000_000_000)
@@ -170,8 +173,21 @@ def test_without_the_token_nothing_is_told(made: Made, caplog: pytest.LogCapture
     settings = made.settings.model_copy(update={"token": SecretStr(secret)})
     assert secret not in repr(settings)
     with TestClient(create_app(settings, page=False)) as client:
-        paths = ("/v1/search?text=dog", "/v1/items/x", "/v1/items/x/media", "/metrics", "/docs", "/openapi.json", "/v1/no")
-        for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": secret}, {"cookie": "modalign_session=x"}):
+        paths = (
+            "/v1/search?text=dog",
+            "/v1/items/x",
+            "/v1/items/x/media",
+            "/metrics",
+            "/docs",
+            "/openapi.json",
+            "/v1/no",
+        )
+        for headers in (
+            {},
+            {"authorization": "Bearer wrong"},
+            {"authorization": secret},
+            {"cookie": "modalign_session=x"},
+        ):
             for path in paths:
                 answer = client.get(path, headers=headers, follow_redirects=False)
                 assert answer.status_code == 401, path
