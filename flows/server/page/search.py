@@ -51,7 +51,12 @@ class SearchPanel:
                     ui.label(said["go"]).classes("label").style("margin-left: 6px")
             self._given = ui.element("div")
             with ui.element("div").classes("row under"):
-                self._segments = ui.element("div").classes("seg").props(f'role=group aria-label="{said["found_in"]}"')
+                self._segments: dict[str, ui.button] = {}
+                with ui.element("div").classes("seg").props(f'role=group aria-label="{said["found_in"]}"'):
+                    for one in self._visit.modalities:
+                        self._segments[one] = ui.button(
+                            self._visit.name(one), color=None, on_click=lambda one=one: self._aim(one)
+                        ).props("flat no-caps")
                 self._show_segments()
                 opener = button(said["options"], icon="tune", on_click=self._toggle).classes("quiet")
                 opener.props("aria-expanded=false")
@@ -88,14 +93,11 @@ class SearchPanel:
         await self.go()
 
     def _show_segments(self) -> None:
-        self._segments.clear()
-        with self._segments:
-            for modality in self._visit.modalities:
-                on = modality == self._target
-                made = ui.button(
-                    self._visit.name(modality), color=None, on_click=lambda modality=modality: self._aim(modality)
-                ).props(f"flat no-caps aria-pressed={str(on).lower()}")
-                made.classes("on" if on else "")
+        for modality, made in self._segments.items():
+            on = modality == self._target
+            made.classes(add="on" if on else "", remove="" if on else "on")
+            made.props["aria-pressed"] = str(on).lower()
+            made.update()
 
     def _show_options(self) -> None:
         said = self._visit.said
@@ -153,6 +155,16 @@ class SearchPanel:
         self._show_given()
         await self.go()
 
+    async def resume(self, former: SearchPanel) -> None:
+        """Go on where another panel was: the same search, in another language."""
+        self._file, self._item, self._where = former._file, former._item, former._where
+        self._target, self._words.value = former._target, former._words.value
+        self._mode.value, self._fold.value = former._mode.value, former._fold.value
+        self._show_segments()
+        self._show_given()
+        self._show_chips()
+        await self.go()
+
     async def like(self, item: ItemBody) -> None:
         """Search with an item, for more of its kind."""
         self._file, self._item = None, item
@@ -161,7 +173,8 @@ class SearchPanel:
         self._show_segments()
         self._show_given()
         await self.go()
-        ui.run_javascript("window.scrollTo({top: 0, behavior: 'smooth'})")
+        with self._found:  # the card that asked for it is gone
+            ui.run_javascript("scrollTo({top: 0}); document.querySelector('.summary')?.focus({preventScroll: true})")
 
     def _show_given(self) -> None:
         """The medium that is searched with, and how to take it away again."""
@@ -222,7 +235,7 @@ class SearchPanel:
         said = self._visit.said
         self._found.clear()
         with self._found:
-            with ui.element("div").classes("summary").props("role=status"):
+            with ui.element("div").classes("summary").props("role=status tabindex=-1"):
                 with ui.element("h2"):
                     count = f"{len(answer.hits)}{'+' if answer.more else ''}"
                     ui.label(f"{count} {said['hit' if count == '1' else 'hits']}")
@@ -251,6 +264,7 @@ class SearchPanel:
             return
         gallery.show(answer.hits)
         foot.clear()
+        ui.run_javascript(f"document.querySelectorAll('.card')[{offset}]?.querySelector('button')?.focus()")
         if answer.more:
             with foot:
                 button(

@@ -54,8 +54,8 @@ class Shell:
     def _draw(self) -> None:
         self._body.clear()
         said = self._visit.said
-        ui.run_javascript(f"document.documentElement.lang = '{self._visit.language}'")
-        with self._body:
+        with self._body:  # whose parts asked for this may be gone
+            ui.run_javascript(f"document.documentElement.lang = '{self._visit.language}'")
             ui.link(said["skip"], "#main").classes("skip")
             with ui.element("header").classes("bar"), ui.element("div").classes("bar-in"):
                 ui.label("modalign").classes("mark").props(f'title="{said["tagline"]}"')
@@ -86,9 +86,11 @@ class Shell:
             with ui.tab_panel("health"):
                 self._health = ui.element("section")
         with place:
-            SearchPanel(
-                visit, {"caption_this": ("subtitles", self._caption_item), "ask_this": ("help_outline", self._ask_item)}
-            )
+            deeds = {
+                "caption_this": ("subtitles", self._caption_item),
+                "ask_this": ("help_outline", self._ask_item),
+            }
+            self._search = SearchPanel(visit, deeds)
 
     async def _caption_item(self, item: ItemBody) -> None:
         self._tabs.value = "caption"
@@ -100,15 +102,23 @@ class Shell:
 
     async def _turn(self, event: events.ValueChangeEventArguments) -> None:
         self._tab = event.value
+        await self._show_tab()
+
+    async def _show_tab(self) -> None:
         if self._tab == "map":
             await self._map.look()
         elif self._tab == "health":
             show_health(self._visit, self._health)
 
-    def _other_language(self) -> None:
+    async def _other_language(self) -> None:
+        former = self._search
         self._visit = Visit(self._visit.service, next(one for one in LANGUAGES if one != self._visit.language))
         ui.run_javascript(f"modalign.remember('modalign_language', '{self._visit.language}')")
         self._draw()
+        with self._body:
+            ui.run_javascript("document.querySelector('.language')?.focus()")
+            await self._search.resume(former)
+            await self._show_tab()
 
     async def _light(self) -> None:
         shown = await ui.run_javascript("document.body.classList.contains('body--dark')")
