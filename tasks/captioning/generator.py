@@ -68,6 +68,8 @@ class Reader:
         from tasks.encoders.runtime import has_cuda
 
         self.folder = Path(folder)
+        self.name = f"{SCHEME}{folder}"
+        """As it is called in params and on the command line."""
         if not (self.folder / "config.json").is_file():
             raise ReaderError(f"there is no config.json in {self.folder}", "give the folder of a transformers model")
         self._device = "cuda" if device != "cpu" and has_cuda() else "cpu"
