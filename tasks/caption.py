@@ -406,7 +406,7 @@ class Captioner(Searcher):
 
     def _idf(self, sets: Sequence[Sequence[str]]) -> Idf:
         texts = self._texts(list(chain.from_iterable(sets)))
-        return Idf([texts[key] for key in some if texts.get(key)] for some in sets)
+        return Idf([text for key in some if (text := texts.get(key))] for some in sets)
 
     def _texts(self, keys: Sequence[str]) -> dict[str, str | None]:
         """The text of each of these items as it was given."""

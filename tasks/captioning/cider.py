@@ -121,10 +121,10 @@ def _reaching(counts: Any, level: int) -> Any:
 
 
 def _norms(counts: Any, idf: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.sqrt(np.asarray((counts * idf).power(2).sum(axis=1)).ravel())
+    squares: npt.NDArray[np.float64] = np.asarray((counts * idf).power(2).sum(axis=1)).ravel()
+    return np.sqrt(squares)
 
 
 def _cosines(dots: Any, left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     scale = left[:, None] * right[None, :]
-    whole = dots.toarray() if sparse.issparse(dots) else np.asarray(dots)
-    return np.divide(whole, scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.asarray(np.divide(dots.toarray(), scale, out=np.zeros_like(scale), where=scale > 0))

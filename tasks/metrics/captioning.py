@@ -21,7 +21,7 @@ References = Sequence[Sequence[str]]
 
 
 def cider_d(candidates: Sequence[str], references: References) -> Values:
-    """CIDEr-D (n,) of each candidate, 0 to 10 (papers give the mean ×10: 0 to 100 and above), idf of the references.
+    """CIDEr-D (n,) of each candidate, 0 to 10, by the idf of the references; papers give the mean ×100.
 
     As the COCO tool's `corpus` mode: the reference sets that are scored make the idf. Source: Vedantam et al. 2015.
     """
