@@ -141,6 +141,7 @@ class AlignParams(Params):
     hubness_k: int = Field(10, ge=1, le=100, description="Neighbours in an item's hubness term.")
     bank: int = Field(5_000, ge=10, description="Largest number of frozen training queries behind the hubness terms.")
     seed: int = Field(0, ge=0, description="Seed of the folds, the bank and the training.")
+    generated: bool = Field(False, description="Let captions that were generated train the space as well.")
 
 
 class FinetuneParams(Params):
@@ -237,6 +238,19 @@ class PipelineParams(Params):
     refit: RefitParams = RefitParams()
     keep: KeepParams = KeepParams()
     refresh_cache: bool = Field(False, description="Run every task anew, whatever the cache holds.")
+
+
+class CaptionParams(Params):
+    """Captions for the items that have no text."""
+
+    space: str | None = Field(None, description="Name of the space; without it the one published last.")
+    collections: tuple[str, ...] = Field((), description="Collections of the space; empty: all of them.")
+    generator: str | None = Field(
+        None, description="A model that writes from the evidence; without it a caption is one of the evidence.",
+        examples=["local:models/blip"],
+    )  # fmt: skip
+    shard_items: int = Field(1_024, gt=0, description="Items in one Prefect task, about.")
+    refresh: bool = Field(False, description="Caption anew what this method has captioned already.")
 
 
 class UpdateParams(Params):

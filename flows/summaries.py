@@ -9,8 +9,20 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from storage import catalog
 from storage.spaces import slug_of
 from storage.workspace import Workspace
-from tasks.refs import Decision, DuplicateReport, Ingested, Mined, ScoreRef, SpaceRef, TrainedRef, Updated, UpdatePlan
+from tasks.refs import (
+    Captioned,
+    Decision,
+    DuplicateReport,
+    Ingested,
+    Mined,
+    ScoreRef,
+    SpaceRef,
+    TrainedRef,
+    Updated,
+    UpdatePlan,
+)
 
+_CAPTIONS = 50  # that a person reads
 _FAULTS = 100  # rows of quarantine that a person reads; `modalign quarantine list` has them all
 
 
@@ -97,6 +109,21 @@ def mined_artifact(space: str, mined: Mined) -> str:
         "none, no match is right.\n"
     )
     create_markdown_artifact(text, key=key_of("mined", space), description=headline)
+    return headline
+
+
+def captions_artifact(done: Captioned) -> str:
+    """A table artifact: how many items were captioned, and some of the captions. Gives the headline."""
+    made = sum(one.captioned for one in done.reports)
+    waiting = sum(done.pending.values())
+    headline = f"{done.space}: {made:,} of {waiting:,} items without a text captioned by {done.method}"
+    rows = [
+        {"item": item, "caption": text, "score": round(score, 3)}
+        for one in done.reports
+        for item, text, score in one.examples
+    ][:_CAPTIONS]
+    nothing = [{"item": "nothing was captioned"}]
+    create_table_artifact(rows or nothing, key=key_of("captions", done.space), description=headline)
     return headline
 
 

@@ -19,6 +19,7 @@ PROMOTIONS = "promotions"
 BUCKETS = "buckets"
 FILES = "files"
 MARKS = "marks"
+GENERATED = "generated"
 
 
 def _text(name: str, *, null: bool = False) -> pa.Field:
@@ -70,6 +71,24 @@ def pairs() -> pa.Schema:
         pa.field("weight", pa.float32(), nullable=False),
         _text("method", null=True),
         pa.field("row_bucket", pa.int32(), nullable=False),
+    )
+
+
+def generated() -> pa.Schema:
+    """A caption that was made for an item, and for which content of it; `score` is how far the evidence agrees with it.
+
+    These texts are no rows of `items`, which equal a fresh build of the source; each has a pair of source generated.
+    """
+    return _schema(
+        "key",
+        _text("collection"),
+        _text("item"),
+        _text("modality"),
+        _text("item_content"),
+        _text("text"),
+        _text("content_hash"),
+        pa.field("score", pa.float32(), nullable=False),
+        _text("method"),
     )
 
 

@@ -131,7 +131,10 @@ class Embedder:
             for part in one.parts:
                 if part.vector is None:
                     contents[part.modality].append(part.content)
-        encoded = {modality: iter(self._encode(modality, some)) for modality, some in contents.items()}
+        encoded = {
+            modality: iter(self._space.project(modality, self.raw(modality, some)))
+            for modality, some in contents.items()
+        }
         return [self._joined(one.parts, encoded) for one in asked]
 
     def _joined(self, parts: Sequence[Part], encoded: Mapping[str, Iterator[Array]]) -> Array | None:
@@ -141,24 +144,32 @@ class Embedder:
         weights = [one.weight for one in parts]
         return normalise(np.average(vectors, axis=0, weights=weights))
 
-    def _encode(self, modality: str, contents: Sequence[Any]) -> Array:
+    def raw(self, modality: str, contents: Sequence[Any], through: Mapping[str, str] | None = None) -> dict[str, Array]:
+        """Embeddings {encoder: (n, d)} of decoded contents, by the encoders of the space's head of `modality`.
+
+        `through` names the encoder that reads the contents in place of each. Raises `UserError` for broken ones.
+        """
         vectors = {}
-        for name, encoder in self._encoders(modality).items():
+        for name, encoder in self._encoders(modality, through or {}).items():
             inputs = [encoder.transform(content) for content in contents]
             with _encoding:
                 encoded = encoder.encode(inputs)
             for _, error in encoded.failures:
                 raise UserError(f"the query cannot be read ({error.message})", "give another file")
             vectors[name] = encoded.vectors
-        return self._space.project(modality, vectors)
+        return vectors
 
-    def _encoders(self, modality: str) -> dict[str, Encoder]:
+    def _encoders(self, modality: str, through: Mapping[str, str]) -> dict[str, Encoder]:
         from tasks.encoders.protocol import EncoderError
         from tasks.encoders.registry import load, resolve
 
         try:
             return {
-                name: load(resolve(name, modality), device=self._device, models_dir=self._workspace.models)
+                name: load(
+                    resolve(through.get(name, name), None if through else modality),
+                    device=self._device,
+                    models_dir=self._workspace.models,
+                )
                 for name in self._space.heads[modality].encoders
             }
         except EncoderError as error:

@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 
 from config.errors import RunError, UserError
 from config.params import ColumnsParams, PreprocessParams
-from storage import catalog, schemas
+from storage import catalog, generated, schemas
 from storage.buckets import applied, forget_buckets, note_buckets
 from storage.marks import remembered
 from storage.staging import Staging, read_staging, staged_buckets
@@ -185,6 +185,7 @@ def preprocess_shard(
         done, files = prepare_buckets(workspace, collection, root, touched, params, verify=verify, advance=advance)
     forget_buckets(store, collection, touched)
     written, removed = catalog.replace_rows(store, collection, touched, done.items, done.pairs)
+    generated.sweep(store, collection)
     faults = [_fault_row(fault) for fault in done.faults]
     catalog.replace_faults(store, collection, "preprocess", touched, faults)
     catalog.replace_files(store, collection, touched, files)

@@ -297,6 +297,36 @@ class Aligned(Ref):
     mined: int = 0
 
 
+class CaptionPlan(Ref):
+    """The items of a collection that are to be captioned, in shards, and the method that does it."""
+
+    collection: str
+    method: str
+    pending: int
+    shards: tuple[Shard, ...]
+
+
+class CaptionReport(Ref):
+    """Captions of one shard or of a collection; a caption has no words where nothing near was known."""
+
+    collection: str
+    captioned: int = 0
+    wordless: int = 0
+    seconds: float = 0.0
+    examples: tuple[tuple[str, str, float], ...] = Field(default=(), description="Item, caption, score: some of them.")
+
+
+class Captioned(Ref):
+    """What a flow over whole collections captioned, or would, or took back (`dropped`)."""
+
+    space: str
+    method: str
+    pending: dict[str, int] = Field(default_factory=dict)
+    reports: tuple[CaptionReport, ...] = ()
+    dropped: dict[str, int] = Field(default_factory=dict)
+    seconds: float = 0.0
+
+
 class Decision(Ref):
     """Whether a space took the place of the one in force, why, and the figures behind it.
 

@@ -18,6 +18,7 @@ BENCHMARKS = (
     "labelling",
     "esc",
     "clips",
+    "captions",
     "updates",
     "fifty",
     "kills",

@@ -1,0 +1,33 @@
+"""What a person sees of a caption: the words, how sure, and the evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from flows.tables import console_for
+
+if TYPE_CHECKING:
+    from tasks.caption import Caption
+
+
+def show_caption(caption: Caption) -> None:
+    """The caption of one medium, and the captions that speak for it."""
+    console = console_for()
+    console.print(f"{caption.query}: [bold]{caption.text}[/] (agreement {caption.score:.2f})", highlight=False)
+    for note in caption.notes:
+        console.print(f"[yellow]{note}[/]")
+    table = Table()
+    for name in ("#", "score", "agrees", "fits", "likeness"):
+        table.add_column(name, justify="right")
+    table.add_column("caption", overflow="fold")
+    table.add_column("of", overflow="fold")
+    for number, one in enumerate(caption.evidence, 1):
+        figures = (one.score, one.consensus, one.cross, one.similarity)
+        table.add_row(str(number), *(f"{value:.3f}" for value in figures), one.text, one.item.uri or one.item.key)
+    console.print(table)
+    console.print(
+        "agrees: with the other captions of items like it (CIDEr, 0 to 1); fits: cosine of caption and item in the "
+        "joint space; likeness: of the item it comes from, by the encoders alone"
+    )
