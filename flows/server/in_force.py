@@ -12,7 +12,7 @@ from config.errors import ModalignError, UserError
 from storage.errors import StorageError
 from storage.spaces import published
 from storage.workspace import Workspace
-from tasks.search import Searcher
+from tasks.caption import Captioner
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Opened:
     name: str
     space_id: str
     manifest: dict[str, Any]
-    searcher: Searcher
+    searcher: Captioner
 
     @property
     def rows(self) -> int:
@@ -100,7 +100,7 @@ class InForce:
     def _opened(self, name: str | None) -> Opened:
         while True:
             found, manifest = published(self._workspace.store, name)
-            searcher = Searcher(self._workspace, found, device=self._device)
+            searcher = Captioner(self._workspace, found, device=self._device)
             if published(self._workspace.store, found)[1] == manifest:  # else something was published meanwhile
                 break
         opened = Opened(found, searcher.space_id, manifest, searcher)

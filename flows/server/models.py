@@ -106,12 +106,28 @@ class PairBody(BaseModel):
     hit_similarity: float
 
 
-class EvidenceBody(BaseModel):
-    """What a caption or an answer was taken from: its words, and the item they belong to."""
+class CaptionEvidence(BaseModel):
+    """A caption that was retrieved, and the item that it is of; `score` ranks them, and is no probability."""
 
     text: str
     score: float
-    item: ItemBody | None = None
+    item: ItemBody
+
+
+class AnswerEvidence(BaseModel):
+    """A stored question about a medium and its answer, or a caption (then `question` is empty)."""
+
+    question: str
+    answer: str
+    similarity: float = Field(description="Cosine of the medium to the one that was asked about, -1 to 1.")
+    item: ItemBody | None = Field(None, description="The medium, where the space in force holds it.")
+
+
+class Alternative(BaseModel):
+    """A possible answer and its share, 0 to 1."""
+
+    answer: str
+    share: float
 
 
 class WhyRequest(Asked):
@@ -145,8 +161,10 @@ class CaptionAnswer(BaseModel):
     space: str
     space_id: str
     text: str
-    score: float
-    evidence: list[EvidenceBody]
+    score: float = Field(description="How far the known captions of what is like it agree with it, 0 to 1.")
+    origin: str = Field(description="The modality whose captions these are.")
+    evidence: list[CaptionEvidence]
+    notes: list[str]
 
 
 class AskRequest(Asked):
@@ -164,9 +182,11 @@ class AskAnswer(BaseModel):
     space: str
     space_id: str
     answer: str | None
-    confidence: float
-    how: str
-    evidence: list[EvidenceBody]
+    confidence: float | None = Field(description="Chance that it is right; null where nobody measured it.")
+    how: Literal["rows", "candidates", "captions", "reader"]
+    alternatives: list[Alternative]
+    evidence: list[AnswerEvidence]
+    notes: list[str]
 
 
 class Health(BaseModel):

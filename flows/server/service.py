@@ -20,6 +20,13 @@ from flows.server.errors import ApiError
 from flows.server.in_force import InForce, Opened
 from flows.server.metrics import Metrics
 from flows.server.models import (
+    Alternative,
+    AnswerEvidence,
+    AskAnswer,
+    AskRequest,
+    CaptionAnswer,
+    CaptionEvidence,
+    CaptionRequest,
     Health,
     HitBody,
     ItemBody,
@@ -125,6 +132,47 @@ class Service:
         ]
         return WhyAnswer(space=opened.name, space_id=opened.space_id, key=asked.key, evidence=evidence)
 
+    def caption(self, asked: CaptionRequest, data: bytes | None) -> CaptionAnswer:
+        """A caption of an item or an upload."""
+        opened = self.in_force.now()
+        with self._medium(opened, asked.item, data) as (item, file):
+            found = opened.searcher.caption(item=item, file=file, k=asked.k)
+        return CaptionAnswer(
+            space=found.space,
+            space_id=found.space_id,
+            text=found.text,
+            score=found.score,
+            origin=found.origin,
+            evidence=[CaptionEvidence(text=one.text, score=one.score, item=_item(one.item)) for one in found.evidence],
+            notes=list(found.notes),
+        )
+
+    def ask(self, asked: AskRequest, data: bytes | None) -> AskAnswer:
+        """An answer to a question about an item or an upload."""
+        opened = self.in_force.now()
+        with self._medium(opened, asked.item, data) as (item, file):
+            found = opened.answerer(self.workspace).ask(
+                asked.question, item=item, file=file, candidates=asked.candidates or (), k=asked.k
+            )
+        return AskAnswer(
+            space=opened.name,
+            space_id=opened.space_id,
+            answer=found.answer,
+            confidence=found.confidence,
+            how=found.how,
+            alternatives=[Alternative(answer=one.answer, share=one.share) for one in found.alternatives],
+            evidence=[
+                AnswerEvidence(
+                    question=one.question,
+                    answer=one.answer,
+                    similarity=one.media_similarity,
+                    item=self._shown(opened, one.item),
+                )
+                for one in found.evidence
+            ],
+            notes=list(found.notes),
+        )
+
     def item(self, key: str) -> KnownBody:
         """One item, and what it is paired with."""
         opened = self.in_force.now()
@@ -190,14 +238,22 @@ class Service:
         if data is None:
             yield Query(text=text, item=item, text_weight=weight)
             return
-        with self.upload(opened, data) as path:
-            try:
-                yield Query(text=text, item=item, file=path, text_weight=weight)
-            except UserError as error:
-                raise UserError(error.message.replace(str(path), "the file"), error.mend) from None
+        with self._upload(opened, data) as path:
+            yield Query(text=text, item=item, file=path, text_weight=weight)
 
     @contextmanager
-    def upload(self, opened: Opened, data: bytes) -> Iterator[Path]:
+    def _medium(self, opened: Opened, item: str | None, data: bytes | None) -> Iterator[tuple[str | None, Path | None]]:
+        """An item's key, or the file of an upload; of both, or neither, what is asked refuses."""
+        if item is not None:
+            self._item(opened, item)
+        if data is None:
+            yield item, None
+            return
+        with self._upload(opened, data) as path:
+            yield item, path
+
+    @contextmanager
+    def _upload(self, opened: Opened, data: bytes) -> Iterator[Path]:
         """A file of an upload that the space can read; it goes with the block."""
         modality = uploads.modality_of(data)
         known = opened.searcher.modalities
@@ -206,7 +262,16 @@ class Service:
                 415, "modality_unknown", f"space {opened.name} holds no {modality}", f"send one of {', '.join(known)}"
             )
         with uploads.kept(data, modality) as path:
-            yield path
+            try:
+                yield path
+            except UserError as error:  # where it lay means nothing to who sent it
+                raise UserError(error.message.replace(str(path), "the file"), error.mend) from None
+
+    def _shown(self, opened: Opened, key: str) -> ItemBody | None:
+        try:
+            return _item(opened.searcher.item(key))
+        except UserError:
+            return None
 
     def _item(self, opened: Opened, key: str) -> Known:
         try:

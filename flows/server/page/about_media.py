@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nicegui import ui
 
-from flows.server.models import AskRequest, CaptionRequest, EvidenceBody, ItemBody
+from flows.server.models import AskRequest, CaptionRequest, ItemBody
 from flows.server.page.hits import title_of
 from flows.server.page.visit import File, Visit, paragraph, picture, score
 
@@ -66,17 +66,22 @@ class _MediumPanel:
                 picture(address, name)
             paragraph(name, "small")
 
-    def _evidence(self, evidence: Sequence[EvidenceBody]) -> None:
+    def _evidence(self, evidence: Sequence[tuple[ItemBody | None, str, float]]) -> None:
+        """What speaks for it: an item, words and how near."""
         if not evidence:
             return
         paragraph(self._visit.said["evidence"], "eyebrow")
         with ui.element("ul").classes("list"):
-            for one in evidence:
+            for item, words, near in evidence:
                 with ui.element("li"):
-                    if one.item is not None and one.item.thumbnail:
-                        picture(f"{one.item.thumbnail}?size=160", title_of(one.item))
-                    paragraph(one.text)
-                    ui.label(f"{one.score:.2f}").classes("small")
+                    if item is not None and item.thumbnail:
+                        picture(f"{item.thumbnail}?size=160", title_of(item))
+                    paragraph(words)
+                    ui.label(f"{near:.2f}").classes("small")
+
+    def _notes(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            paragraph(note, "note")
 
 
 class CaptionPanel(_MediumPanel):
@@ -99,8 +104,9 @@ class CaptionPanel(_MediumPanel):
         with self._said:
             paragraph(visit.said["caption_made"], "eyebrow")
             paragraph(found.text, "said")
-            paragraph(f"{visit.said['score']} {found.score:.2f}", "small")
-            self._evidence(found.evidence)
+            score(visit.said["agreement"], found.score)
+            self._notes(found.notes)
+            self._evidence([(one.item, one.text, one.score) for one in found.evidence])
 
 
 class AskPanel(_MediumPanel):
@@ -141,6 +147,14 @@ class AskPanel(_MediumPanel):
         with self._said:
             paragraph(question, "eyebrow")
             paragraph(found.answer if found.answer is not None else visit.said["unknown"], "said")
-            score(visit.said["confidence"], found.confidence)
-            paragraph(f"{visit.said['how']}: {found.how}", "small")
-            self._evidence(found.evidence)
+            if found.confidence is not None:
+                score(visit.said["confidence"], found.confidence)
+            paragraph(f"{visit.said['how']}: {visit.said[f'how_{found.how}']}", "small")
+            self._notes(found.notes)
+            if len(found.alternatives) > 1:
+                paragraph(visit.said["alternatives"], "eyebrow")
+                for one in found.alternatives[:4]:
+                    score(one.answer, one.share)
+            self._evidence(
+                [(one.item, f"{one.question} {one.answer}".strip(), one.similarity) for one in found.evidence]
+            )

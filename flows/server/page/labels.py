@@ -83,7 +83,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "captioning": ("Looking at it", "正在查看"),
     "caption_made": ("Caption", "描述"),
     "evidence": ("What it was taken from", "依据"),
-    "score": ("score", "得分"),
+    "agreement": ("agreement of the captions", "描述的一致程度"),
     "ask_title": ("Ask about it", "就它提问"),
     "ask_told": (
         (
@@ -98,6 +98,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     "unknown": ("I don't know.", "我不知道。"),
     "confidence": ("confidence", "置信度"),
     "how": ("Found by", "方法"),
+    "how_rows": ("stored questions and answers", "已存的问答"),
+    "how_candidates": ("comparing the choices", "比较各选项"),
+    "how_captions": ("captions of similar items", "相似条目的描述"),
+    "how_reader": ("a local model", "本地模型"),
+    "alternatives": ("What else it could be", "其他可能"),
     "need_medium": ("Choose a file first", "请先选择文件"),
     "caption_this": ("Caption this", "描述它"),
     "ask_this": ("Ask about this", "就它提问"),
