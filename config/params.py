@@ -23,6 +23,9 @@ class ColumnsParams(Params):
     split: str | None = Field("split", description="Column that declares train, val or test.")
     id: str | None = Field("id", description="Column that names a row; without it the first media path does.")
     lexical: tuple[str, ...] = Field((), description="Columns for full-text search alone: never encoded.")
+    question: str | None = Field("question", description="Column with a question about the media of its row.")
+    answer: str | None = Field("answer", description="Its answer; a list is what several people answered.")
+    answer_type: str | None = Field("answer_type", description="Column that says what kind of answer is asked for.")
 
 
 class PreprocessParams(Params):

@@ -307,6 +307,8 @@ def show_plan(plan: UpdatePlan) -> None:
             f"{one.pairs_removed:,} go; {one.faults:,} of them cannot be read",
             highlight=False,
         )
+        if one.answers_added or one.answers_removed:
+            console.print(f"  answers: {one.answers_added:,} come, {one.answers_removed:,} go", highlight=False)
         for example in one.examples:
             console.print(f"    {example}", highlight=False, markup=False)
         for work in one.work:

@@ -41,6 +41,7 @@ class ScanReport(Ref):
     rows: int
     media: int
     texts: int
+    questions: int = 0
     bad_rows: int
     shards: tuple[Shard, ...]
     notes: tuple[str, ...] = ()
@@ -369,6 +370,8 @@ class CollectionPlan(Ref):
     removed: dict[str, int]
     pairs_added: int
     pairs_removed: int
+    answers_added: int = 0
+    answers_removed: int = 0
     faults: int = Field(description="What cannot be read among the waiting rows.")
     examples: tuple[str, ...]
     work: tuple[EncoderWork, ...]
