@@ -215,16 +215,16 @@ def search(
         )
     settings = settings_of(common)
     from storage.workspace import Workspace
-    from tasks.search import Searcher
+    from tasks.search import Query, Searcher
 
     searcher = Searcher(
         Workspace(root=settings.workspace, tables_uri=settings.tables_uri), space, device=settings.device
     )
     if text is not None:
-        answer = searcher.by_text(text, target=to, k=k, mode=mode)
+        answer = searcher.search(Query(text=text), target=to, k=k, mode=mode)
     else:
         assert file is not None
-        answer = searcher.by_file(file, target=to, k=k)
+        answer = searcher.search(Query(file=file), target=to, k=k)
     if common.json:
         print_json(asdict(answer))
         return
