@@ -186,6 +186,21 @@ class AssessParams(Params):
     )
 
 
+class AnswersParams(Params):
+    """How questions about media are answered, and how that is measured."""
+
+    folds: int = Field(
+        0, ge=0, le=20, description="Folds by group over all rows; 0: rows of the held-out split, by those of train."
+    )
+    inner: int = Field(2, ge=2, le=10, description="Folds inside the training rows, which choose the values.")
+    unsure: float = Field(
+        0.15, ge=0, lt=1, description="Chance of being right below which the answer is that nobody knows."
+    )
+    draws: int = Field(1_000, ge=100, description="Bootstrap draws, over groups.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
+    seed: int = Field(0, ge=0, description="Seed of the folds, of drawn rows and of the bootstrap.")
+
+
 class GateParams(Params):
     """When a space may take the place of the one in force."""
 
@@ -236,6 +251,7 @@ class PipelineParams(Params):
     finetune: FinetuneParams = FinetuneParams()
     lsa: LsaParams = LsaParams()
     assess: AssessParams = AssessParams()
+    answers: AnswersParams = AnswersParams()
     gate: GateParams = GateParams()
     refit: RefitParams = RefitParams()
     keep: KeepParams = KeepParams()

@@ -257,6 +257,14 @@ class IndexRef(Ref):
     index: Index
 
 
+class AnswersRef(Ref):
+    """The measured answers to the questions of a collection: where the figures lie, and the figures."""
+
+    collection: str
+    path: str
+    metrics: dict[str, Any]
+
+
 class ScoreRef(Ref):
     """The metrics of a space, and the file that keeps them."""
 
