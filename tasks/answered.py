@@ -32,7 +32,7 @@ _COLUMNS = ("key", "item", "content_hash", "question", "answer", "answer_type", 
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredRows:
     """n answered questions about media of one modality, by key; `table` holds what is computed with.
 
     `left_out` says how many lack a vector, or a medium.
@@ -102,7 +102,7 @@ def state_of(workspace: Workspace, collection: str, encoders: Mapping[str, Seque
     return f"{collection} {workspace.store.state([schemas.ANSWERS, schemas.ITEMS, *tables])}"
 
 
-def load_answered(workspace: Workspace, collection: str, modality: str | None = None) -> Answered:
+def load_answered(workspace: Workspace, collection: str, modality: str | None = None) -> AnsweredRows:
     """All rows about media of `modality`, without it the one of most rows. Raises `UserError` where there are none.
 
     Memory is that of the rows and of the vectors of their distinct questions and media.
@@ -157,7 +157,7 @@ def load_answered(workspace: Workspace, collection: str, modality: str | None = 
         types=types.tolist(),
         cnn={one.encoder: bool(spec_in(workspace, one.table)["cnn_activations"]) for one in used},
     )
-    return Answered(
+    return AnsweredRows(
         collection,
         wanted,
         table,
@@ -172,7 +172,7 @@ def load_answered(workspace: Workspace, collection: str, modality: str | None = 
     )
 
 
-def save_model(workspace: Workspace, about: Answered, model: Model, unsure: float) -> None:
+def save_model(workspace: Workspace, about: AnsweredRows, model: Model, unsure: float) -> None:
     """Keep a model beside the tables, in place of a former one."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for side, centre in zip(("question", "medium"), model.centres, strict=True):
@@ -192,7 +192,7 @@ def save_model(workspace: Workspace, about: Answered, model: Model, unsure: floa
     save_answering(model_folder(workspace, about.collection), arrays, config)
 
 
-def load_model(workspace: Workspace, about: Answered) -> tuple[Model, float] | None:
+def load_model(workspace: Workspace, about: AnsweredRows) -> tuple[Model, float] | None:
     """The kept model, and the chance below which nobody knows; None where there is none for these encoders."""
     try:
         found = load_answering(model_folder(workspace, about.collection))

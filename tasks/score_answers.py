@@ -15,7 +15,7 @@ from config.errors import RunError
 from config.params import AnswersParams
 from storage.spaces import read_json, slug_of, write_json
 from storage.workspace import Workspace
-from tasks.answered import Answered, load_answered, model_folder, save_model, spec_in
+from tasks.answered import AnsweredRows, load_answered, model_folder, save_model, spec_in
 from tasks.answering import baselines
 from tasks.answering.model import Chosen, Model, choose, fit
 from tasks.answering.rows import Indices
@@ -77,7 +77,7 @@ class _Told:
         self.model, self.answers, self.confidence = model, answers, confidence
 
 
-def _parts(about: Answered, params: AnswersParams) -> tuple[str, list[tuple[Indices, Indices]]]:
+def _parts(about: AnsweredRows, params: AnswersParams) -> tuple[str, list[tuple[Indices, Indices]]]:
     """What is measured in words, and (rows that answer, rows that are held out) of each part."""
     groups = about.table.groups
     if params.folds >= 2:
@@ -97,12 +97,14 @@ def _parts(about: Answered, params: AnswersParams) -> tuple[str, list[tuple[Indi
     return held, [(train, np.flatnonzero(about.splits == held))]
 
 
-def _fitted(about: Answered, rows: Indices, params: AnswersParams, *, sees: bool = True, asks: bool = True) -> Model:
+def _fitted(
+    about: AnsweredRows, rows: Indices, params: AnswersParams, *, sees: bool = True, asks: bool = True
+) -> Model:
     chosen: Chosen = choose(about.table, rows, sees=sees, asks=asks, folds=params.inner, seed=params.seed)
     return fit(about.table, rows, chosen, seed=params.seed)
 
 
-def _answer(about: Answered, rows: Indices, held: Indices, params: AnswersParams) -> _Told:
+def _answer(about: AnsweredRows, rows: Indices, held: Indices, params: AnswersParams) -> _Told:
     """The answers to some held-out rows by others, of every method."""
     table = about.table
     counts = len(table.types), len(table.answers)
@@ -123,12 +125,12 @@ def _answer(about: Answered, rows: Indices, held: Indices, params: AnswersParams
     return _Told(ours, answers, confidence)
 
 
-def _figures(about: Answered, held: Indices, told: list[_Told], params: AnswersParams) -> dict[str, Any]:
+def _figures(about: AnsweredRows, held: Indices, told: list[_Told], params: AnswersParams) -> dict[str, Any]:
     table = about.table
     answers = {name: np.concatenate([one.answers[name] for one in told]) for name in told[0].answers}
     groups = np.unique(table.groups[held], return_inverse=True)[1].astype(np.int64)
     right = {name: (given == table.answer[held]).astype(np.float64) for name, given in answers.items()}
-    how = {"draws": params.draws, "confidence": params.confidence, "seed": params.seed}
+    how: dict[str, Any] = {"draws": params.draws, "confidence": params.confidence, "seed": params.seed}
     figures: dict[str, Any] = {
         "schema": 1,
         "collection": about.collection,
@@ -164,7 +166,7 @@ def _figures(about: Answered, held: Indices, told: list[_Told], params: AnswersP
     return figures
 
 
-def _seen(workspace: Workspace, about: Answered) -> list[str]:
+def _seen(workspace: Workspace, about: AnsweredRows) -> list[str]:
     """What the encoders saw in their training, where that matters."""
     said = {spec_in(workspace, one.table)["seen"] for one in about.encoders}
     return sorted(one for one in said if one)

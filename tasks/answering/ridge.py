@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from tasks.answering.rows import Array, Asked, Indices, Stored
 
-LANDMARKS = 4_096
+LANDMARKS = 6_000
 FREQUENT = 1_000
 """Answers that are regressed to, at most."""
 LEAST = 2
 """How often such an answer is given."""
 _ALONE = 0.2  # s: how much a question counts by itself
 _BLOCK = 1_024
-_JITTER = 1e-4
+_JITTER = 1e-6  # a row
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def fit_ridge(stored: Stored, kernel: Kernel, seed: int) -> Ridge | None:
         gram[np.diag_indices(len(own))] += _JITTER * len(stored)
         for start in range(0, len(stored), _BLOCK):
             part = stored.part(slice(start, start + _BLOCK))
-            block = kernel.between(part, lands)
-            gram += (block.T @ block).astype(np.float64)
+            block = kernel.between(part, lands).astype(np.float64)
+            gram += block.T @ block
             right += block.T @ (_targets(part.answer, names) - prior)
         try:
             weights = cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), right, check_finite=False)
