@@ -23,6 +23,9 @@ class ColumnsParams(Params):
     split: str | None = Field("split", description="Column that declares train, val or test.")
     id: str | None = Field("id", description="Column that names a row; without it the first media path does.")
     lexical: tuple[str, ...] = Field((), description="Columns for full-text search alone: never encoded.")
+    question: str | None = Field("question", description="Column with a question about the media of its row.")
+    answer: str | None = Field("answer", description="Its answer; a list is what several people answered.")
+    answer_type: str | None = Field("answer_type", description="Column that says what kind of answer is asked for.")
 
 
 class PreprocessParams(Params):
@@ -184,6 +187,21 @@ class AssessParams(Params):
     )
 
 
+class AnswersParams(Params):
+    """How questions about media are answered, and how that is measured."""
+
+    folds: int = Field(
+        0, ge=0, le=20, description="Folds by group over all rows; 0: rows of the held-out split, by those of train."
+    )
+    inner: int = Field(2, ge=2, le=10, description="Folds inside the training rows, which choose the values.")
+    unsure: float = Field(
+        0.15, ge=0, lt=1, description="Chance of being right below which the answer is that nobody knows."
+    )
+    draws: int = Field(1_000, ge=100, description="Bootstrap draws, over groups.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
+    seed: int = Field(0, ge=0, description="Seed of the folds, of drawn rows and of the bootstrap.")
+
+
 class GateParams(Params):
     """When a space may take the place of the one in force."""
 
@@ -234,6 +252,7 @@ class PipelineParams(Params):
     finetune: FinetuneParams = FinetuneParams()
     lsa: LsaParams = LsaParams()
     assess: AssessParams = AssessParams()
+    answers: AnswersParams = AnswersParams()
     gate: GateParams = GateParams()
     refit: RefitParams = RefitParams()
     keep: KeepParams = KeepParams()

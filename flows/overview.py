@@ -54,6 +54,7 @@ def _collection(store: Store, row: dict[str, Any]) -> dict[str, Any]:
         "items": dict(kinds),
         "splits": dict(splits),
         "pairs": store.count(schemas.PAIRS, where),
+        "answers": store.count(schemas.ANSWERS, where),
         "quarantined": catalog.quarantine_counts(store, row["name"]),
     }
 

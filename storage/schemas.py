@@ -12,6 +12,7 @@ _PRIMARY = {b"lance-schema:unenforced-primary-key": b"true"}
 
 ITEMS = "items"
 PAIRS = "pairs"
+ANSWERS = "answers"
 QUARANTINE = "quarantine"
 COLLECTIONS = "collections"
 PUBLISHED = "published"
@@ -89,6 +90,24 @@ def generated() -> pa.Schema:
         _text("content_hash"),
         pa.field("score", pa.float32(), nullable=False),
         _text("method"),
+    )
+
+
+def answers() -> pa.Schema:
+    """A question about a media item, and what people answered.
+
+    `answer` is what most of the `annotators` said; `content_hash` is that of the question, which text encoders read.
+    """
+    return _schema(
+        "key",
+        _text("collection"),
+        _text("item"),
+        _text("question"),
+        _text("content_hash"),
+        _text("answer"),
+        _text("answer_type", null=True),
+        pa.field("annotators", pa.list_(pa.string()), nullable=False),
+        pa.field("bucket", pa.int32(), nullable=False),
     )
 
 

@@ -41,6 +41,7 @@ class ScanReport(Ref):
     rows: int
     media: int
     texts: int
+    questions: int = 0
     bad_rows: int
     shards: tuple[Shard, ...]
     notes: tuple[str, ...] = ()
@@ -256,6 +257,14 @@ class IndexRef(Ref):
     index: Index
 
 
+class AnswersRef(Ref):
+    """The measured answers to the questions of a collection: where the figures lie, and the figures."""
+
+    collection: str
+    path: str
+    metrics: dict[str, Any]
+
+
 class ScoreRef(Ref):
     """The metrics of a space, and the file that keeps them."""
 
@@ -399,6 +408,8 @@ class CollectionPlan(Ref):
     removed: dict[str, int]
     pairs_added: int
     pairs_removed: int
+    answers_added: int = 0
+    answers_removed: int = 0
     faults: int = Field(description="What cannot be read among the waiting rows.")
     examples: tuple[str, ...]
     work: tuple[EncoderWork, ...]

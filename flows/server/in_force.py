@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from config.errors import ModalignError, UserError
 from storage.errors import StorageError
 from storage.spaces import published
 from storage.workspace import Workspace
+from tasks.answer import Answerer
 from tasks.caption import Captioner
 
 logger = logging.getLogger(__name__)
@@ -28,11 +30,30 @@ class Opened:
     space_id: str
     manifest: dict[str, Any]
     searcher: Captioner
+    workspace: Workspace
+    device: str
 
     @property
     def rows(self) -> int:
         """Items in the space."""
         return int(self.manifest["index"]["index"]["rows"])
+
+    @cached_property
+    def answerer(self) -> Answerer:
+        """Answers questions by this very space."""
+        return _Answers(self.workspace, self.name, self.searcher, self.device)
+
+
+class _Answers(Answerer):
+    """As all answerers, but with a space that is open already: no answer mixes two."""
+
+    def __init__(self, workspace: Workspace, name: str, searcher: Captioner, device: str) -> None:
+        super().__init__(workspace, name, device=device)
+        self._open = searcher
+
+    @cached_property
+    def _searcher(self) -> Captioner:
+        return self._open
 
 
 class InForce:
@@ -103,7 +124,7 @@ class InForce:
             searcher = Captioner(self._workspace, found, device=self._device)
             if published(self._workspace.store, found)[1] == manifest:  # else something was published meanwhile
                 break
-        opened = Opened(found, searcher.space_id, manifest, searcher)
+        opened = Opened(found, searcher.space_id, manifest, searcher, self._workspace, self._device)
         self._warm(opened)
         self._told(opened)
         return opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ class Service:
             told=lambda opened: self.metrics.in_force(opened.space_id, opened.rows),
         )
         self._planes = Planes(self.workspace.store)
+        self._asking = threading.Lock()  # its encoders are called without the core's own lock
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def run(self, work: Callable[[], R]) -> R:
@@ -150,8 +152,8 @@ class Service:
     def ask(self, asked: AskRequest, data: bytes | None) -> AskAnswer:
         """An answer to a question about an item or an upload."""
         opened = self.in_force.now()
-        with self._medium(opened, asked.item, data) as (item, file):
-            found = opened.answerer(self.workspace).ask(
+        with self._medium(opened, asked.item, data) as (item, file), self._asking:
+            found = opened.answerer.ask(
                 asked.question, item=item, file=file, candidates=asked.candidates or (), k=asked.k
             )
         return AskAnswer(
