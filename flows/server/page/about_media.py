@@ -104,7 +104,7 @@ class CaptionPanel(_MediumPanel):
         with self._said:
             paragraph(visit.said["caption_made"], "eyebrow")
             paragraph(found.text, "said")
-            score(visit.said["agreement"], found.score)
+            paragraph(f"{visit.said['agreement']} {found.score:.2f}", "small")
             self._notes(found.notes)
             self._evidence([(one.item, one.text, one.score) for one in found.evidence])
 

@@ -10,14 +10,17 @@ from nicegui import ui
 from flows.server.models import HitBody, ItemBody, KnownBody, WhyAnswer
 from flows.server.page.visit import Visit, button, icon_button, paragraph, picture, score
 
+_TITLE = 90  # characters
+
 Deed = Callable[[ItemBody], Awaitable[None]]
 Deeds = dict[str, tuple[str, Deed]]
 """Further things to do with a hit: label, icon, deed."""
 
 
 def title_of(item: ItemBody) -> str:
-    """What an item is called: its words, or else its file."""
-    return item.text or PurePosixPath(item.uri).name or item.key
+    """What an item is called: its words, of many captions the first, or else its file."""
+    words = item.text if len(item.text) <= _TITLE else item.text.split(" · ")[0]
+    return words or PurePosixPath(item.uri).name or item.key
 
 
 def clock(seconds: float) -> str:
@@ -135,7 +138,11 @@ def _view(visit: Visit, item: KnownBody) -> None:
         elif item.modality == "audio":
             picture(f"{item.thumbnail}?size=640", title_of(item))
             _audio(item, 0.0)
-        facts = {visit.said["space"]: item.collection, "split": item.split, "uri": item.uri}
+        facts = {
+            visit.said["collection"]: item.collection,
+            visit.said["split"]: item.split,
+            visit.said["file"]: item.uri,
+        }
         facts |= {name: str(value) for name, value in item.attributes.items() if value is not None}
         with ui.element("dl").classes("facts"):
             for name, value in facts.items():

@@ -62,7 +62,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "why_none": ("No known pair speaks for it.", "没有已知配对支持它。"),
     "near_query": ("like your query", "与查询相似"),
     "near_hit": ("like the hit", "与结果相似"),
-    "probability": ("probably right", "可能正确"),
+    "probability": ("chance to be right", "正确的概率"),
     "similarity": ("similarity", "相似度"),
     "by_words": ("found by its words", "按词语找到"),
     "from": ("from", "从"),
@@ -70,6 +70,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "close": ("Close", "关闭"),
     "paired": ("Belongs to", "配对条目"),
     "collection": ("Collection", "集合"),
+    "split": ("Split", "划分"),
+    "file": ("File", "文件"),
     "facts": ("Details", "详情"),
     # captions and answers
     "caption_title": ("What does it show?", "它表现了什么？"),
