@@ -72,7 +72,6 @@ _WORDS: dict[str, tuple[str, str]] = {
     "collection": ("Collection", "集合"),
     "split": ("Split", "划分"),
     "file": ("File", "文件"),
-    "facts": ("Details", "详情"),
     # captions and answers
     "caption_title": ("What does it show?", "它表现了什么？"),
     "caption_told": (

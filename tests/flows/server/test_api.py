@@ -18,6 +18,8 @@ from flows.client import Client, ClientError
 from flows.server import in_force
 from flows.server.app import create_app
 from storage.spaces import published
+from tasks.asked import Query
+from tasks.caption import Captioner
 from tasks.search import Searcher
 from tests.flows.server.conftest import Made
 from tests.flows.server.running import running
@@ -43,8 +45,6 @@ def test_no_request_is_answered_otherwise_than_declared(app: FastAPI, api: TestC
 
 def test_a_search_is_that_of_the_core(api: TestClient, made: Made) -> None:
     """By text, by item and by file, the API gives the hits of the query core, in its order."""
-    from tasks.asked import Query
-
     searcher = Searcher(made.workspace)
     path = made.source / "0003.png"
     found = api.post("/v1/search", json={"text": "a red circle", "target": "image", "k": 7}).json()
@@ -126,6 +126,25 @@ def test_why_shows_known_pairs(api: TestClient, keys: dict[str, str]) -> None:
         assert 0 <= pair["score"] <= 1
 
 
+def test_captions_and_answers_are_those_of_the_core(api: TestClient, made: Made, keys: dict[str, str]) -> None:
+    """A file and an item get the captioner's caption, a question the answerer's choice, by the space in force."""
+    path = made.source / "0003.png"
+    core = Captioner(made.workspace)
+    with path.open("rb") as file:
+        sent = api.post("/v1/caption", files={"file": file}, data={"k": 3}).json()
+    assert sent["text"] == core.caption(file=path).text
+    assert [one["text"] for one in sent["evidence"]] == [one.text for one in core.caption(file=path, k=3).evidence]
+    assert sent["space_id"] == made.first["space"]["space_id"]
+    told = api.post("/v1/caption", json={"item": keys["0003.png"]}).json()
+    assert told["text"] == core.caption(item=keys["0003.png"]).text
+    choices = ["a yellow circle at the left", "a black cross at the right"]
+    asked = {"item": keys["0003.png"], "question": "what is it?", "candidates": choices}
+    answer = api.post("/v1/ask", json=asked).json()
+    assert (answer["answer"], answer["how"]) == (choices[0], "candidates")
+    assert api.post("/v1/caption", json={}).status_code == 422
+    assert api.post("/v1/caption", json={"item": keys["text"]}).status_code == 422
+
+
 def test_metrics_and_health(api: TestClient, made: Made) -> None:
     """Prometheus can read the metrics, and no label is what a stranger wrote; health tells the space and its index."""
     api.get("/v1/items/a-strangers-word")
@@ -158,6 +177,8 @@ def test_the_client_gives_what_the_api_gives(made: Made, tmp_path: Path) -> None
         assert client.thumbnail(item.key).startswith(b"RIFF")
         assert client.item(item.key).uri == item.uri
         assert client.why(item.key, "a red circle").key == item.key
+        assert client.caption(file=made.source / item.uri).text == client.caption(item=item.key).text
+        assert client.ask("what is it?", item=item.key, candidates=["a circle"]).answer == "a circle"
         with pytest.raises(ClientError) as refused:
             client.item("none")
         assert (refused.value.status, refused.value.code) == (404, "item_unknown")

@@ -124,6 +124,22 @@ def test_a_file_filters_and_texts(page: Page, made: Made) -> None:
     expect(page.locator(".summary h2")).to_contain_text("6 hits")
 
 
+def test_a_picture_is_captioned_and_asked_about(page: Page, made: Made) -> None:
+    """An uploaded picture gets the caption that is known for it, with its evidence; a question the choice that fits."""
+    page.get_by_role("tab", name="Caption").click()
+    page.locator(".drop input[type=file]").first.set_input_files(made.source / "0003.png")
+    expect(page.locator(".said:visible")).to_contain_text("yellow circle at the left")
+    expect(page.locator(".result:visible .list img").first).to_have_js_property("naturalWidth", 48)
+    page.get_by_role("tab", name="Ask").click()
+    page.locator(".drop input[type=file]:visible, .q-tab-panel .drop input[type=file]").last.set_input_files(
+        made.source / "0003.png"
+    )
+    page.get_by_label("Choices").fill("a yellow circle at the left, a black cross at the right")
+    page.get_by_label("Your question").fill("what is this?")
+    page.keyboard.press("Enter")
+    expect(page.locator(".said:visible")).to_have_text("a yellow circle at the left")
+
+
 def test_html_is_text_and_a_bad_file_is_refused(page: Page, tmp_path: Path) -> None:
     """A caption that is HTML is read, not run; a file that is no medium is refused in words."""
     page.get_by_role("button", name="Texts").click()
