@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Match
 from config.settings import Settings
 from flows.server.access import Access
 from flows.server.errors import ApiError, explain_errors
+from flows.server.headers import SafeHeaders
 from flows.server.limits import BodyLimit
 from flows.server.metrics import Watch
 from flows.server.routes import caption, health, items, search
@@ -68,6 +69,7 @@ def create_app(
         app.add_middleware(Access, token=settings.token)
     app.add_middleware(BodyLimit, most=settings.max_upload + _FORM)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(SafeHeaders)
     app.add_middleware(Watch, metrics=service.metrics)
     if page:
         from flows.server.page.shell import attach

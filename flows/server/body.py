@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 
 from flows.server.errors import ApiError, fault_of
 
@@ -44,10 +44,8 @@ async def _form(request: Request, model: type[BaseModel]) -> tuple[dict[str, Any
     """Fields by name, a repeated one as a list where the model wants a list."""
     try:
         form = await request.form(max_files=1, max_fields=_PARTS)
-    except MultiPartException as error:
-        raise ApiError(
-            422, "bad_form", f"the form cannot be read ({error.message})", "send it as browsers do"
-        ) from None
+    except HTTPException as error:
+        raise ApiError(422, "bad_form", f"the form cannot be read ({error.detail})", "send it as browsers do") from None
     fields: dict[str, Any] = {}
     data: bytes | None = None
     try:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from config.errors import UserError
 from storage.errors import StorageError
@@ -41,7 +42,6 @@ class ApiError(Exception):
 
 
 _SAID = {
-    400: "The request makes no sense as a whole.",
     401: "The token is missing or wrong.",
     404: "There is no such thing.",
     405: "The path does not take this method.",
@@ -77,6 +77,10 @@ def explain_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _shape(_: Request, error: RequestValidationError) -> JSONResponse:
         return answer(422, fault_of(error.errors()))
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return answer(422, Fault(code="cut_off", message="the body ends too early"))  # to nobody
 
     @app.exception_handler(StorageError)
     async def _tables(_: Request, error: StorageError) -> JSONResponse:

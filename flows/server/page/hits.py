@@ -57,7 +57,7 @@ class Gallery:
                 paragraph(hit.text, "words")
             elif hit.uri:
                 paragraph(PurePosixPath(hit.uri).name, "name")
-            if hit.start is not None:
+            if hit.start is not None and hit.start >= 1:
                 paragraph(f"{said['from']} {clock(hit.start)}", "small")
             if hit.folded:
                 paragraph(f"+ {len(hit.folded)} {said['copies']}", "small")

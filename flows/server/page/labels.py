@@ -28,6 +28,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "like": ("More like this", "更多类似"),
     "like_of": ("More like this item", "与此条目类似"),
     "with_file": ("With your file", "用您的文件"),
+    "weight": ("Weight of the words beside a file", "文字相对文件的权重"),
     "found_in": ("Look in", "查找范围"),
     "options": ("Filters and options", "筛选与选项"),
     "filter": ("Add a filter, for instance year>=2020", "添加筛选，例如 year>=2020"),

@@ -112,6 +112,10 @@ class SearchPanel:
                 ui.select(modes, value="auto", label=said["mode"]).props("outlined dense").style("min-width: 170px")
             )
             self._fold = ui.switch(said["fold"])
+            with ui.element("div").classes("weight"):
+                ui.label(said["weight"])
+                self._weight = ui.slider(min=0, max=1, step=0.1, value=0.5)
+                self._weight.props(f'aria-label="{said["weight"]}"').on("change", self._again)
         self._mode.on_value_change(self._again)
         self._fold.on_value_change(self._again)
 
@@ -160,6 +164,7 @@ class SearchPanel:
         self._file, self._item, self._where = former._file, former._item, former._where
         self._target, self._words.value = former._target, former._words.value
         self._mode.value, self._fold.value = former._mode.value, former._fold.value
+        self._weight.value = former._weight.value
         self._show_segments()
         self._show_given()
         self._show_chips()
@@ -217,6 +222,7 @@ class SearchPanel:
         self._asked = SearchRequest(
             text=words,
             item=self._item.key if self._item else None,
+            text_weight=self._weight.value,
             target=self._target if self._target in self._visit.modalities else None,
             k=_HITS,
             where=list(self._where),

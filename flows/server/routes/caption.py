@@ -15,14 +15,14 @@ router = APIRouter(prefix="/v1", tags=["words about media"])
 Served = Annotated[Service, Depends(of)]
 
 
-@router.post("/caption", responses=declared(400, 404, 413, 415, 422, 503), openapi_extra=described(CaptionRequest))
+@router.post("/caption", responses=declared(404, 413, 415, 422, 503), openapi_extra=described(CaptionRequest))
 async def caption(request: Request, service: Served) -> CaptionAnswer:
     """A caption for an item or an uploaded file: of the captions known for what is like it, the one most agree on."""
     asked, data = await read(request, CaptionRequest)
     return await service.run(lambda: service.caption(asked, data))
 
 
-@router.post("/ask", responses=declared(400, 404, 413, 415, 422, 503), openapi_extra=described(AskRequest))
+@router.post("/ask", responses=declared(404, 413, 415, 422, 503), openapi_extra=described(AskRequest))
 async def ask(request: Request, service: Served) -> AskAnswer:
     """An answer to a question about an item or an uploaded file, or null where nothing known answers it."""
     asked, data = await read(request, AskRequest)

@@ -27,14 +27,14 @@ router = APIRouter(prefix="/v1", tags=["search"])
 Served = Annotated[Service, Depends(of)]
 
 
-@router.post("/search", responses=declared(400, 404, 413, 415, 422, 503), openapi_extra=described(SearchRequest))
+@router.post("/search", responses=declared(404, 413, 415, 422, 503), openapi_extra=described(SearchRequest))
 async def search(request: Request, service: Served) -> SearchAnswer:
     """Items near to a text, an item, an uploaded file, or a text and a medium together."""
     asked, data = await read(request, SearchRequest)
     return await service.run(lambda: service.search(asked, data))
 
 
-@router.get("/search", responses=declared(400, 404, 422, 503))
+@router.get("/search", responses=declared(404, 422, 503))
 async def search_by_address(
     service: Served,
     text: Annotated[Text | None, Query(description="What to search for, in words.")] = None,
@@ -55,7 +55,7 @@ async def search_by_address(
     return await service.run(lambda: service.search(asked, None))
 
 
-@router.post("/why", responses=declared(400, 404, 413, 415, 422, 503), openapi_extra=described(WhyRequest))
+@router.post("/why", responses=declared(404, 413, 415, 422, 503), openapi_extra=described(WhyRequest))
 async def why(request: Request, service: Served) -> WhyAnswer:
     """The known pairs nearest to a query and one of its hits: what the space has learned that brought them together."""
     asked, data = await read(request, WhyRequest)
