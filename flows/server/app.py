@@ -82,4 +82,4 @@ def _methods_of(route: BaseRoute, request: Request) -> set[str]:
     """The methods of a route that would take the path of this request."""
     if not isinstance(route, APIRoute):
         return set()
-    return route.methods if route.matches(request.scope)[0] is Match.PARTIAL else set()
+    return set(route.methods or ()) if route.matches(request.scope)[0] is Match.PARTIAL else set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from nicegui import ui
@@ -13,7 +13,7 @@ from flows.server.page.visit import Visit, button, icon_button, paragraph, pictu
 _TITLE = 90  # characters
 
 Deed = Callable[[ItemBody], Awaitable[None]]
-Deeds = dict[str, tuple[str, Deed]]
+Deeds = Mapping[str, tuple[str, Deed]]
 """Further things to do with a hit: label, icon, deed."""
 
 

@@ -42,7 +42,8 @@ class MapPanel:
             paragraph(f"{len(places):,} {self._visit.said['map_of']} {opened.rows:,}", "small")
 
     async def _chosen(self, event: events.EChartPointClickEventArguments) -> None:
-        key = event.data.get("key") if isinstance(event.data, dict) else None
+        chosen: Any = event.data  # that of a series, which is ours
+        key = chosen.get("key") if isinstance(chosen, dict) else None
         if isinstance(key, str):
             await show_item(self._visit, key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 from fastapi import FastAPI, Request
 from nicegui import events, ui
@@ -59,9 +60,8 @@ class Shell:
             ui.link(said["skip"], "#main").classes("skip")
             with ui.element("header").classes("bar"), ui.element("div").classes("bar-in"):
                 ui.label("modalign").classes("mark").props(f'title="{said["tagline"]}"')
-                self._tabs = (
-                    ui.tabs(value=self._tab, on_change=self._turn).classes("tabs").props("inline-label no-caps dense")
-                )
+                self._tabs = ui.tabs(on_change=self._turn).classes("tabs").props("inline-label no-caps dense")
+                self._tabs.value = self._tab
                 with self._tabs:
                     for name in _TABS:
                         ui.tab(name, label=said[f"tab_{name}"])
@@ -100,8 +100,8 @@ class Shell:
         self._tabs.value = "ask"
         await self._ask.give(item)
 
-    async def _turn(self, event: events.ValueChangeEventArguments) -> None:
-        self._tab = event.value
+    async def _turn(self, event: events.ValueChangeEventArguments[Any]) -> None:
+        self._tab = str(event.value)
         await self._show_tab()
 
     async def _show_tab(self) -> None:

@@ -24,7 +24,7 @@ async def healthz(service: Served) -> Health:
 
 @router.get(
     "/metrics",
-    responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}} | declared(),
+    responses=declared() | {200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
     response_class=Response,
 )
 async def prometheus(service: Served) -> Response:
