@@ -7,7 +7,7 @@ where the space's encoders of pictures can read its files as frames, as they can
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -21,7 +21,7 @@ from storage import schemas
 from storage.filters import eq, isin
 from storage.workspace import Workspace
 from tasks.captioning.cider import Idf
-from tasks.captioning.consensus import Rule, agreement, totals
+from tasks.captioning.consensus import Rule, agreement, totals, voices
 from tasks.captioning.generator import ReaderError, evidence_prompt, folder_of
 from tasks.hits import Item
 from tasks.media.registry import Limits, MediaError, get, modality_of
@@ -51,7 +51,7 @@ _TRAIN = eq("split", "train")
 class Candidate:
     """A caption that was retrieved, and the training item that it is of.
 
-    `score` ranks: the z-scores over all candidates of `consensus` (mean CIDEr-D to the others, 0 to 1) and of `cross`
+    `score` ranks: the z-scores over all candidates of `consensus` (agreement with the others, 0 to 1) and of `cross`
     (cosine to the medium in the joint space). `similarity` is that of the item by the encoders alone, None where it is
     of another modality. `copy`: the item holds the very bytes of the medium.
     """
@@ -70,7 +70,7 @@ class Candidate:
 class Caption:
     """A caption of a medium (`query`: its path or key), and what speaks for it, best first, each text once.
 
-    `score`, 0 to 1, is the mean CIDEr-D of the text to all candidates. `origin` is where they come from: the modality,
+    `score`, 0 to 1, is the agreement of the candidates with the text. `origin` is where they come from: the modality,
     with the medium's own before it if that is another one. `generator` names the model that wrote the text, None where
     the text is the first of the evidence.
     """
@@ -189,10 +189,12 @@ class Captioner(Searcher):
         source = self._source(medium.modality)
         gallery = self._gallery(source.modality)
         keys = list(owners)
-        agreed = agreement(gallery.idf.captions([texts[key] for key in keys]))
         cross = np.asarray(np.stack([vectors[key] for key in keys]) @ medium.joint, np.float32)
-        total = totals(agreed, cross, self._rule.fit)
         likeness = self._likeness(medium, gallery, [owners[key][0].key for key in keys])
+        alike = cross + np.array([one or 0.0 for one in likeness], np.float32)
+        weights = voices(alike, self._rule.sharpness)
+        agreed = agreement(gallery.idf.captions([texts[key] for key in keys]), weights)
+        total = totals(agreed, cross, self._rule.fit)
         ranked = sorted(range(len(keys)), key=lambda place: (-total[place], keys[place]))
         candidates = [
             Candidate(
@@ -227,10 +229,17 @@ class Captioner(Searcher):
             evidence=evidence,
             notes=tuple(notes),
         )
-        return made if generate is None else self._written(made, medium, gallery.idf, list(seen), generate)
+        if generate is None:
+            return made
+        said = [texts[key] for key in keys]
 
-    def _written(self, made: Caption, medium: _Medium, idf: Idf, said: Sequence[str], reader: Reader) -> Caption:
-        """The caption in the words of a reader, scored as if it had been retrieved."""
+        def score(text: str) -> float:
+            return float(agreement(gallery.idf.captions([text, *said]), np.append(np.float32(0), weights))[0])
+
+        return self._written(made, medium, score, generate)
+
+    def _written(self, made: Caption, medium: _Medium, score: Callable[[str], float], reader: Reader) -> Caption:
+        """The caption in the words of a reader, scored by the same candidates."""
         pixels = _picture(self._content(medium)) if reader.sees else None
         try:
             text = reader.write(evidence_prompt([one.text for one in made.evidence]), pixels)
@@ -238,8 +247,7 @@ class Captioner(Searcher):
             raise UserError(error.message, error.mend) from None
         if not text:
             return replace(made, notes=(*made.notes, "the generator wrote nothing: the best of the evidence stands"))
-        score = float(agreement(idf.captions([text, *said]))[0])
-        return replace(made, text=text, score=score, generator=reader.name)
+        return replace(made, text=text, score=score(text), generator=reader.name)
 
     def _pools(self, media: Sequence[_Medium]) -> list[dict[str, str]]:
         """The candidates of each medium: the key of a text, and the key of the item that it is a caption of."""

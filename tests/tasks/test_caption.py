@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,10 +51,10 @@ def test_a_caption_is_the_consensus_of_what_is_near(workspace: Workspace) -> Non
     """The caption of a held-out picture, and its scores, are those of plain loops over the tables.
 
     Candidates: the captions of the nearest training pictures by the encoder alone, and the nearest training captions in
-    the joint space. Each by its mean CIDEr-D to the others and its cosine to the picture, as z-scores.
+    the joint space. Each by the √CIDEr-D of the others, weighted by their likeness, and its cosine, as z-scores.
     """
     store = workspace.store
-    rule = Rule(neighbours=3, texts=5, fit=0.7)
+    rule = Rule(neighbours=3, texts=5, sharpness=4.0, fit=0.7)
     made = Captioner(workspace, rule=rule).caption(file=shapes(workspace) / "0003.png", k=50)
     (published,) = store.read(schemas.PUBLISHED, ["manifest"]).to_pylist()
     manifest = json.loads(published["manifest"])
@@ -81,9 +82,16 @@ def test_a_caption_is_the_consensus_of_what_is_near(workspace: Workspace) -> Non
         return (np.array(values) - np.mean(values)) / np.std(values)
 
     keys = sorted(pool)
+    owner = {text: own for own, text in pairs}
+    like = dict(zip(pictures, likeness.tolist(), strict=True))
+    weights = {key: math.exp(rule.sharpness * (like[owner[key]] + fits[key])) for key in keys}
     agrees = [
-        sum(by_loops(items[one]["text"], items[other]["text"], sets, d=True) for other in keys if other != one)
-        / (10 * (len(keys) - 1))
+        sum(
+            weights[other] * math.sqrt(by_loops(items[one]["text"], items[other]["text"], sets, d=True) / 10)
+            for other in keys
+            if other != one
+        )
+        / sum(weights.values())
         for one in keys
     ]
     total = dict(zip(keys, z(agrees) + rule.fit * z([fits[key] for key in keys]), strict=True))
