@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -97,6 +97,10 @@ class Galleries:
         keys: list[str] = found["key"].to_pylist()
         return keys
 
+    def matching(self, narrowed: Narrowed) -> Iterator[list[str]]:
+        """The keys of all items that `narrowed` leaves, a batch at a time."""
+        return matching_keys(self.store, self.name, self.version, narrowed)
+
     def _ask(self, queries: Array, k: int, where: Filter, columns: list[str]) -> list[pa.Table]:
         return nearest(self.table, queries, k, self._index, where=where, columns=columns)
 
@@ -145,7 +149,7 @@ class Galleries:
 
     def _rows_of(self, held: _Held, narrowed: Narrowed) -> npt.NDArray[np.int64]:
         """The rows of what is held that match, in ascending order."""
-        keys = [key for some in matching_keys(self.store, self.name, self.version, narrowed) for key in some]
+        keys = [key for some in self.matching(narrowed) for key in some]
         return np.sort(np.searchsorted(held.keys, np.asarray(keys, held.keys.dtype)))
 
     def _once(self, kept: OrderedDict[K, T], name: K, make: Callable[[], T]) -> T:

@@ -7,8 +7,8 @@ many by their words, re-ranked. It is the same whatever page is asked for, so on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from storage import schemas
 from storage.ann import Index
 from storage.errors import StorageError
 from storage.filters import isin
-from storage.fulltext import reciprocal_rank_fusion
 from storage.spaces import load_calibration, load_space, published
 from storage.tables import named
 from storage.workspace import Workspace
@@ -29,35 +28,21 @@ from tasks.alignment.space import JointSpace
 from tasks.asked import Asked, Embedder, Mode, Query
 from tasks.conditions import Where
 from tasks.folding import representatives
-from tasks.galleries import Found, Galleries
+from tasks.galleries import Galleries
 from tasks.hits import Answer, Evidence, Hit, Item, Known
 from tasks.locate import Locator, Moment
 from tasks.media.registry import MediaError
 from tasks.metrics.calibration import Calibration
-from tasks.narrowing import Narrowed, matching_keys
+from tasks.ranking import CANDIDATES, Ranked, Ranker, Sought
 from tasks.sources.paths import locate, on_disk
 from tasks.why import evidence, partners
 
-__all__ = ["CANDIDATES", "Answer", "Evidence", "Hit", "Item", "Known", "Mode", "Query", "Searcher"]
+__all__ = ["Answer", "Evidence", "Hit", "Item", "Known", "Mode", "Query", "Searcher"]
 
 Array = npt.NDArray[np.float32]
 
-CANDIDATES = 1_000
-"""Items that a search ranks: the nearest by cosine, and as many by their words."""
 _TOGETHER = 64  # queries of a batch that are searched with at once
 _KEYS = 2_000  # in one IN (…) list
-
-
-@dataclass(frozen=True)
-class _Ranked:
-    """A query's candidates by key, best first: what ranks them; the cosine, if found by vector; how each was found."""
-
-    mode: str
-    scores: dict[str, float]
-    cosines: dict[str, float]
-    found_by: dict[str, tuple[str, ...]]
-    meant: dict[str, dict[str, Any]]
-    alike: int
 
 
 class Searcher:
@@ -73,13 +58,14 @@ class Searcher:
         self._table, self._version = manifest["index"]["table"], manifest["index"]["version"]
         folder = Path(manifest["space"]["path"])
         arrays, config = load_space(folder)
-        self._calibrations = {name: Calibration.from_json(one) for name, one in load_calibration(folder).items()}
+        calibrations = {name: Calibration.from_json(one) for name, one in load_calibration(folder).items()}
         self._space = JointSpace.load(arrays, config)
         spoken = [one["languages"] for one in config["encoders"].get("text", [])]
         self._embedder = Embedder(workspace, self._space, spoken, device)
         index = Index.model_validate(manifest["index"]["index"])
         self._galleries = Galleries(self._store, self._table, self._version, index, self.modalities)
         self._locator = Locator(self._store, self._table, self._version)
+        self._ranker = Ranker(self._galleries, self._locator, self._space, calibrations)
 
     @property
     def space_id(self) -> str:
@@ -137,26 +123,42 @@ class Searcher:
             raise UserError(
                 f"k is {k}" + (f" from {offset} on" if offset else ""), f"ask for 1 to {CANDIDATES} hits in all"
             )
+        page = slice(offset, offset + k)
         out: list[Answer] = []
         for start in range(0, len(queries), _TOGETHER):
             asked = [self._embedder.ask(query, mode, self._look_up) for query in queries[start : start + _TOGETHER]]
             targets = [self._target(target, one) for one in asked]
-            narrowed = {name: self._galleries.narrowed(name, where) for name in dict.fromkeys(targets)}
-            vectors = self._embedder.embed(asked)
-            found = self._nearest(vectors, targets, narrowed)
-            for place, one in enumerate(asked):
-                name = targets[place]
-                ranked = self._ranked(
-                    one,
-                    vectors[place],
-                    found.get(place),
-                    name,
-                    narrowed[name],
-                    bounded=where is not None,
-                    hubness=hubness,
-                )
-                out.append(self._page(one, vectors[place], name, ranked, k, offset, fold=fold, hubness=hubness))
+            sought = {
+                name: Sought(name, self._galleries.narrowed(name, where), bounded=bool(where), hubness=hubness)
+                for name in dict.fromkeys(targets)
+            }
+            out += self._answers(asked, [sought[name] for name in targets], page, fold=fold)
         return out
+
+    def _answers(self, asked: Sequence[Asked], sought: Sequence[Sought], page: slice, *, fold: bool) -> list[Answer]:
+        vectors = self._embedder.embed(asked)
+        ranked: dict[int, Ranked] = {}
+        for target in dict.fromkeys(sought):
+            places = [place for place, one in enumerate(sought) if one == target]
+            found = self._ranker.rank([asked[place] for place in places], [vectors[place] for place in places], target)
+            ranked |= zip(places, found, strict=True)
+        pages = [self._page(ranked[place], one, page, fold=fold) for place, one in enumerate(sought)]
+        items = self._items([one for keys, _ in pages for key, others in keys.items() for one in (key, *others)])
+        return [
+            Answer(
+                space=self.name,
+                space_id=self.space_id,
+                query=one.told,
+                target=sought[place].target,
+                mode=ranked[place].mode,
+                offset=page.start,
+                more=pages[place][1],
+                hits=self._hits(one, vectors[place], ranked[place], sought[place], pages[place][0], items),
+                notes=(*one.notes, *_ambiguous(ranked[place])),
+                alike=ranked[place].alike,
+            )
+            for place, one in enumerate(asked)
+        ]
 
     def embed(self, query: Query) -> tuple[Array, str]:
         """The joint vector (dim,) of a query, and its modality: the medium's; "" for a vector of unknown modality."""
@@ -185,8 +187,7 @@ class Searcher:
         split = self._read([key], ["split"])[0]["split"]
         others = self._items(sorted(partners(self._store, [key])[key]))
         item = found[key][0]
-        about = {one.name: getattr(item, one.name) for one in fields(item)}
-        return Known(**about, split=split, pairs=tuple(one for one, _ in others.values()))
+        return Known(**_fields(item), split=split, pairs=tuple(one for one, _ in others.values()))
 
     def media_path(self, key: str) -> Path:
         """The file of an item, inside its collection's folder; raises `UserError` where there is none such."""
@@ -202,113 +203,40 @@ class Searcher:
         except MediaError as error:
             raise UserError(f"{item.uri} of {item.collection}: {error.message}", "look for the file") from None
 
-    def _nearest(
-        self, vectors: Sequence[Array | None], targets: Sequence[str], narrowed: dict[str, Narrowed]
-    ) -> dict[int, Found]:
-        """The nearest items of each query that has a vector, by its place; one search a target."""
-        out: dict[int, Found] = {}
-        for name, gallery in narrowed.items():
-            rows = [(place, one) for place, one in enumerate(vectors) if one is not None and targets[place] == name]
-            if rows:
-                asked = np.stack([one for _, one in rows])
-                # one more: the item searched with is no hit
-                found = self._galleries.nearest(asked, name, CANDIDATES + 1, gallery)
-                out |= {place: one for (place, _), one in zip(rows, found, strict=True)}
-        return out
-
-    def _ranked(
-        self,
-        asked: Asked,
-        vector: Array | None,
-        found: Found | None,
-        target: str,
-        narrowed: Narrowed,
-        *,
-        bounded: bool,
-        hubness: bool,
-    ) -> _Ranked:
-        scored: dict[str, tuple[float, float]] = {}
-        by_part: dict[str, Moment] = {}
-        by_words: list[str] = []
-        lasting = vector is not None and self._locator.has(target)
-        if found is not None:
-            share = {part.modality: part.weight for part in asked.parts if part.modality} if hubness else {}
-            scored = _scored(found, share)
-        if vector is not None and lasting:  # an item is as near as the nearest of its parts and the whole
-            parts = self._parts(vector, asked.modality if hubness else "", target, narrowed, bounded=bounded)
-            by_part = {key: one for key, one in parts.items() if key not in scored or one.score > scored[key][0]}
-            scored |= {key: (one.score, one.cosine) for key, one in by_part.items()}
-        if asked.words is not None:
-            by_words = self._galleries.words(asked.words, CANDIDATES + 1, narrowed)
-        by_vector = sorted((key for key in scored if key != asked.item), key=lambda key: (-scored[key][0], key))
-        by_vector, by_words = by_vector[:CANDIDATES], [key for key in by_words if key != asked.item][:CANDIDATES]
-        if vector is not None and asked.words is not None:
-            mode, weight = "hybrid", asked.words_weight
-            ranked = reciprocal_rank_fusion([by_vector, by_words], [1.0, weight])
-        elif asked.words is not None:
-            mode, ranked = "text", reciprocal_rank_fusion([by_words], [1.0])
-        else:
-            mode, ranked = "vector", {key: scored[key][0] for key in by_vector}
-        meant: dict[str, dict[str, Any]] = {}
-        alike = 0
-        # what a score means is known of searches in all items of a modality, by their whole
-        if vector is not None and by_vector and hubness and len(asked.parts) == 1 and not (bounded or lasting):
-            scores = {key: scored[key][0] for key in by_vector}
-            meant, alike = self._meaning(asked.modality, target, vector, scores)
-        ways = {"vector": scored.keys() - by_part.keys(), "part": by_part.keys(), "text": set(by_words)}
-        found_by = {key: tuple(name for name, keys in ways.items() if key in keys) for key in ranked}
-        return _Ranked(mode, ranked, {key: one for key, (_, one) in scored.items()}, found_by, meant, alike)
-
-    def _page(
-        self,
-        asked: Asked,
-        vector: Array | None,
-        target: str,
-        ranked: _Ranked,
-        k: int,
-        offset: int,
-        *,
-        fold: bool,
-        hubness: bool,
-    ) -> Answer:
-        notes = asked.notes
-        if ranked.alike:
-            by = " by meaning" if ranked.mode == "hybrid" else ""
-            notes = (*notes, f"ambiguous: the first {ranked.alike} answers{by} score alike")
+    def _page(self, ranked: Ranked, sought: Sought, page: slice, *, fold: bool) -> tuple[dict[str, list[str]], bool]:
+        """The keys of the hits on a page, each with those folded under it, and whether others follow."""
         under: dict[str, list[str]] = {key: [] for key in ranked.scores}
         if fold:
-            under = self._folded(list(ranked.scores), target)
-        page = list(under)[offset : offset + k]
-        items = self._items([one for key in page for one in (key, *under[key])])
-        page = [key for key in page if key in items]
+            under = self._folded(list(ranked.scores), sought.target)
+        keys = list(under)
+        return {key: under[key] for key in keys[page]}, len(keys) > page.stop
+
+    def _hits(
+        self,
+        asked: Asked,
+        vector: Array | None,
+        ranked: Ranked,
+        sought: Sought,
+        page: Mapping[str, Sequence[str]],
+        items: Mapping[str, tuple[Item, str]],
+    ) -> list[Hit]:
+        keys = [key for key in page if key in items]
         moments: dict[str, Moment] = {}
-        if vector is not None and self._locator.has(target):
-            contents = [items[key][1] for key in page]
-            moments = self._locator.moments(vector, asked.modality if hubness else "", target, contents)
-        hits = [
+        if vector is not None and ranked.lasting:
+            contents = [items[key][1] for key in keys]
+            moments = self._locator.moments(vector, asked.modality if sought.hubness else "", sought.target, contents)
+        return [
             Hit(
-                **{one.name: getattr(items[key][0], one.name) for one in fields(Item)},
+                **_fields(items[key][0]),
                 score=ranked.scores[key],
                 similarity=ranked.cosines.get(key),
-                found_by=ranked.found_by[key],
+                found_by=tuple(name for name, found in ranked.ways.items() if key in found),
                 start=moments[items[key][1]].start if items[key][1] in moments else None,
-                folded=tuple(items[one][0] for one in under[key] if one in items),
+                folded=tuple(items[one][0] for one in page[key] if one in items),
                 **ranked.meant.get(key, {}),
             )
-            for key in page
+            for key in keys
         ]
-        return Answer(
-            space=self.name,
-            space_id=self.space_id,
-            query=asked.told,
-            target=target,
-            mode=ranked.mode,
-            offset=offset,
-            more=len(under) > offset + k,
-            hits=hits,
-            notes=notes,
-            alike=ranked.alike,
-        )
 
     def _folded(self, keys: Sequence[str], modality: str) -> dict[str, list[str]]:
         """The first of each set of near-duplicates, in order, and the others behind it."""
@@ -323,35 +251,6 @@ class Searcher:
             else:
                 out[there[place]].append(key)
         return out
-
-    def _parts(
-        self, vector: Array, query_modality: str, target: str, narrowed: Narrowed, *, bounded: bool
-    ) -> dict[str, Moment]:
-        """The nearest parts by item; with conditions on attributes a batch of the matching items at a time."""
-        if not narrowed.checks:
-            where = narrowed.where if bounded else None
-            return self._locator.items(vector, query_modality, target, CANDIDATES, where)
-        best: dict[str, Moment] = {}
-        for keys in matching_keys(self._store, self._table, self._version, narrowed):
-            best |= self._locator.items(vector, query_modality, target, CANDIDATES, isin("key", keys))
-            chosen = sorted(best, key=lambda key: (-best[key].score, key))[:CANDIDATES]
-            best = {key: best[key] for key in chosen}
-        return best
-
-    def _meaning(
-        self, query_modality: str, target: str, vector: Array, scores: dict[str, float]
-    ) -> tuple[dict[str, dict[str, Any]], int]:
-        """Probability and percentile of each score, best first, and how many of the first answers are alike, or 0."""
-        calibration = self._calibrations.get(f"{query_modality}_to_{target}")
-        if calibration is None:
-            return {}, 0
-        own = float(self._space.hubness(vector[None], target)[0])
-        values = np.array(list(scores.values())) - own  # CSLS
-        told = zip(
-            calibration.probability(values[None])[0].tolist(), calibration.percentile(values).tolist(), strict=True
-        )
-        meant = {key: {"probability": p, "percentile": at} for key, (p, at) in zip(scores, told, strict=True)}
-        return meant, calibration.alike(values)
 
     def _look_up(self, key: str) -> tuple[str, Array]:
         """Modality and joint vector of an item."""
@@ -393,15 +292,15 @@ class Searcher:
         return wanted
 
 
-def _scored(found: Found, share: dict[str, float]) -> dict[str, tuple[float, float]]:
-    """Score and cosine by key: 2·cos − r(item), r weighted over the query's modalities; without any, the cosine."""
-    scores = found.cosines
-    if share:
-        scores = 2 * scores - sum(weight * found.terms[name] for name, weight in share.items())
-    return {
-        key: (score, cosine)
-        for key, score, cosine in zip(found.keys, scores.tolist(), found.cosines.tolist(), strict=True)
-    }
+def _ambiguous(ranked: Ranked) -> tuple[str, ...]:
+    """What to say of a query whose first answers score alike."""
+    by = " by meaning" if ranked.mode == "hybrid" else ""
+    return (f"ambiguous: the first {ranked.alike} answers{by} score alike",) if ranked.alike else ()
+
+
+def _fields(item: Item) -> dict[str, Any]:
+    """The fields of an item itself, by name."""
+    return {one.name: getattr(item, one.name) for one in fields(Item)}
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
