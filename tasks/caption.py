@@ -190,7 +190,7 @@ class Captioner(Searcher):
         gallery = self._gallery(source.modality)
         keys = list(owners)
         cross = np.asarray(np.stack([vectors[key] for key in keys]) @ medium.joint, np.float32)
-        likeness = self._likeness(medium, gallery, [owners[key][0].key for key in keys])
+        likeness = self._likeness(medium, gallery, [owners[key] for key in keys])
         alike = cross + np.array([one or 0.0 for one in likeness], np.float32)
         weights = voices(alike, self._rule.sharpness)
         agreed = agreement(gallery.idf.captions([texts[key] for key in keys]), weights)
@@ -259,6 +259,8 @@ class Captioner(Searcher):
             nearest = top_k(scores, min(self._rule.neighbours, scores.shape[1]))[0]
             for row, places in zip(rows, nearest, strict=True):
                 pools[row] = {text: key for key in gallery.keys[places].tolist() for text in gallery.texts[key]}
+        for pool, one in zip(pools, media, strict=True):
+            pool.update(self._copies(one))
         if not self._rule.texts or _TEXT not in self.modalities:
             return pools
         train = self._galleries.narrowed(_TEXT, _TRAIN)
@@ -274,12 +276,23 @@ class Captioner(Searcher):
                     pool.setdefault(key, owner[key])
         return pools
 
-    def _likeness(self, medium: _Medium, gallery: _Gallery, keys: Sequence[str]) -> list[float | None]:
-        """Cosine of the medium to each item by the encoders alone; None where the gallery does not hold it."""
+    def _copies(self, medium: _Medium) -> dict[str, str]:
+        """The captions of known items that hold the very same content, whatever gallery is looked at."""
+        if medium.modality not in self.modalities:
+            return {}
+        own = self._gallery(medium.modality)
+        return {text: key for key in own.keys[own.contents == medium.content].tolist() for text in own.texts[key]}
+
+    def _likeness(self, medium: _Medium, gallery: _Gallery, items: Sequence[tuple[Item, str]]) -> list[float | None]:
+        """Cosine of the medium to each item by the encoders alone, 1 to a copy; None where the gallery lacks it."""
+        keys = [item.key for item, _ in items]
         places = np.minimum(np.searchsorted(gallery.keys, np.asarray(keys, gallery.keys.dtype)), len(gallery.keys) - 1)
-        found = gallery.keys[places] == keys
-        cosines = gallery.features[places] @ medium.features
-        return [float(value) if there else None for value, there in zip(cosines, found, strict=True)]
+        cosines = (gallery.features[places] @ medium.features).tolist()
+        there = (gallery.keys[places] == np.asarray(keys)).tolist()
+        return [
+            1.0 if content == medium.content else value if known else None
+            for (_, content), value, known in zip(items, cosines, there, strict=True)
+        ]
 
     def _source(self, modality: str) -> _Source:
         """Where captions of a modality come from, by the rule at the head of this file."""

@@ -22,9 +22,9 @@ Array = npt.NDArray[np.float32]
 class Rule:
     """How a caption is chosen."""
 
-    neighbours: int = 12
+    neighbours: int = 20
     """Training items nearest by the medium's own embeddings, whose captions are candidates."""
-    texts: int = 150
+    texts: int = 100
     """Training captions nearest in the joint space, which are candidates too."""
     sharpness: float = 6.0
     """How much more a caption counts in the agreement that is more like the item: the inverse of a temperature."""

@@ -43,7 +43,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 IMAGES, TEXTS = (LITE0, LITE2), (MINILM, MPNET)
 FOLDS, HELD, CLIPS, SEED, DRAWS = 3, 600, 100, 0, 1_000
-GRID = tuple(Rule(*one) for one in product((12, 20), (0, 50, 150), (0.0, 6.0), (0.0, 0.4, 0.7, 1.0)))
+GRID = tuple(Rule(*one) for one in product((12, 20), (0, 100, 150), (0.0, 6.0), (0.0, 0.4, 0.7, 1.0)))
 MOST = max(one.neighbours for one in GRID), max(one.texts for one in GRID)
 
 

@@ -182,6 +182,42 @@ def test_a_clip_is_captioned_by_pictures(workspace: Workspace, tmp_path: Path) -
     assert len(shared) >= 0.8 * len(expected.evidence)
 
 
+def test_a_few_clips_of_their_own_are_too_few(
+    prefect_server: None,
+    tiny_encoders: dict[str, tuple[str, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a space holds few clips with captions, a clip gets those of pictures, by its stored vector as by its file.
+
+    With enough of its own it gets theirs.
+    """
+    folder = write_collection(tmp_path / "films", 30)
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    for number in range(30, 40):
+        picture, words = draw(number)
+        (folder / f"{number:04}.mp4").write_bytes(filmed([np.asarray(picture)] * 8))
+        lines.append(json.dumps({"file_name": f"{number:04}.mp4", "caption": words}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("MODALIGN_WORKSPACE", str(tmp_path / "workspace"))
+    videos = tuple(f"frames:{name}" for name in tiny_encoders["image"])
+    pipeline(params_for(folder, tiny_encoders | {"video": videos}))
+    films = Workspace(root=tmp_path / "workspace")
+    captioner = Captioner(films)
+    key = films.store.strings(schemas.ITEMS, "key", eq("uri", "0035.mp4"))[0]
+    assert set(captioner.modalities) == {"image", "text", "video"}
+    by_item = captioner.caption(item=key, k=50)
+    by_file = captioner.caption(file=folder / "0035.mp4", k=50)
+    assert (by_item.modality, by_item.origin) == ("video", "image")
+    assert by_item.text == by_file.text
+    assert {one.key for one in by_item.evidence} == {one.key for one in by_file.evidence}
+    assert all(one.similarity is not None for one in by_item.evidence if one.item.modality == "image")
+    own = {one.text for one in by_item.evidence if one.copy}
+    assert own == ({draw(35)[1]} if by_item.notes[0].startswith("a known item holds the very same") else set())
+    monkeypatch.setattr("tasks.caption.OWN", 4)
+    assert Captioner(films).caption(item=key).origin == "video"
+
+
 def test_a_reader_writes_from_the_evidence(workspace: Workspace, tmp_path: Path) -> None:
     """With a generator its words are the caption, scored by the same candidates; one that sees gets the picture."""
     from tasks.captioning.generator import evidence_prompt
