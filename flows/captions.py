@@ -25,9 +25,14 @@ def show_caption(caption: Caption) -> None:
     table.add_column("of", overflow="fold")
     for number, one in enumerate(caption.evidence, 1):
         figures = (one.score, one.consensus, one.cross, one.similarity)
-        table.add_row(str(number), *(f"{value:.3f}" for value in figures), one.text, one.item.uri or one.item.key)
+        table.add_row(
+            str(number),
+            *("" if value is None else f"{value:.3f}" for value in figures),
+            one.text,
+            one.item.uri or one.item.key,
+        )
     console.print(table)
     console.print(
-        "agrees: with the other captions of items like it (CIDEr, 0 to 1); fits: cosine of caption and item in the "
-        "joint space; likeness: of the item it comes from, by the encoders alone"
+        "agrees: how far the other candidates say the same, 0 to 1; fits: cosine of caption and medium in the joint "
+        "space; likeness: of the item that it is of, by the encoders alone"
     )

@@ -214,7 +214,7 @@ def test_a_few_clips_of_their_own_are_too_few(
     assert all(one.similarity is not None for one in by_item.evidence if one.item.modality == "image")
     own = {one.text for one in by_item.evidence if one.copy}
     assert own == ({draw(35)[1]} if by_item.notes[0].startswith("a known item holds the very same") else set())
-    monkeypatch.setattr("tasks.caption.OWN", 4)
+    monkeypatch.setattr("tasks.captioned.OWN", 4)
     assert Captioner(films).caption(item=key).origin == "video"
 
 
