@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from flows.tables import console_for
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 def show_caption(caption: Caption) -> None:
     """The caption of one medium, and the captions that speak for it."""
     console = console_for()
-    console.print(f"{caption.query}: [bold]{caption.text}[/] (agreement {caption.score:.2f})", highlight=False)
+    by = f", written by {caption.generator}" if caption.generator else ""
+    line = Text.assemble(f"{caption.query}: ", (caption.text, "bold"), f" (agreement {caption.score:.2f}{by})")
+    console.print(line, highlight=False)
     for note in caption.notes:
         console.print(f"[yellow]{note}[/]")
     table = Table()
@@ -28,8 +31,8 @@ def show_caption(caption: Caption) -> None:
         table.add_row(
             str(number),
             *("" if value is None else f"{value:.3f}" for value in figures),
-            one.text,
-            one.item.uri or one.item.key,
+            Text(one.text),  # what people wrote is no markup
+            Text(one.item.uri or one.item.key),
         )
     console.print(table)
     console.print(
