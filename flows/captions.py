@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from flows.tables import console_for
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 def show_caption(caption: Caption) -> None:
     """The caption of one medium, and the captions that speak for it."""
     console = console_for()
-    console.print(f"{caption.query}: [bold]{caption.text}[/] (agreement {caption.score:.2f})", highlight=False)
+    by = f", written by {caption.generator}" if caption.generator else ""
+    line = Text.assemble(f"{caption.query}: ", (caption.text, "bold"), f" (agreement {caption.score:.2f}{by})")
+    console.print(line, highlight=False)
     for note in caption.notes:
         console.print(f"[yellow]{note}[/]")
     table = Table()
@@ -25,9 +28,14 @@ def show_caption(caption: Caption) -> None:
     table.add_column("of", overflow="fold")
     for number, one in enumerate(caption.evidence, 1):
         figures = (one.score, one.consensus, one.cross, one.similarity)
-        table.add_row(str(number), *(f"{value:.3f}" for value in figures), one.text, one.item.uri or one.item.key)
+        table.add_row(
+            str(number),
+            *("" if value is None else f"{value:.3f}" for value in figures),
+            Text(one.text),  # what people wrote is no markup
+            Text(one.item.uri or one.item.key),
+        )
     console.print(table)
     console.print(
-        "agrees: with the other captions of items like it (CIDEr, 0 to 1); fits: cosine of caption and item in the "
-        "joint space; likeness: of the item it comes from, by the encoders alone"
+        "agrees: how far the other candidates say the same, 0 to 1; fits: cosine of caption and medium in the joint "
+        "space; likeness: of the item that it is of, by the encoders alone"
     )

@@ -128,7 +128,9 @@ def _side(
 ) -> _Side:
     where = here & eq("modality", modality) & eq("split", TRAIN)
     items = store.read(schemas.ITEMS, ["key", "content_hash", "group"], where)
-    items = (items if more is None else pa.concat_tables([items, more.select(items.column_names)])).sort_by("key")
+    if more is not None:
+        items = pa.concat_tables([items, more.select(items.column_names).cast(items.schema)])
+    items = items.sort_by("key")
     keys, groups = (np.asarray(items[name].to_pylist(), dtype=np.str_) for name in ("key", "group"))
     vectors, found = vectors_of(store, modality, items["content_hash"].to_pylist(), encoded)
     specs = {name: spec_of(name, modality) for name in vectors}
@@ -147,7 +149,8 @@ def _captions(store: Store, here: Filter) -> pa.Table:
     groups = dict(zip(items["key"].to_pylist(), items["group"].to_pylist(), strict=True))
     rows = store.read(schemas.GENERATED, ["key", "item", "content_hash"], here).to_pylist()
     there = [row | {"group": groups[row["item"]]} for row in rows if row["item"] in groups]
-    return pa.Table.from_pylist(there, pa.schema([(name, pa.string()) for name in ("key", "content_hash", "group")]))
+    columns = schemas.items()
+    return pa.Table.from_pylist(there, pa.schema([columns.field(name) for name in ("key", "content_hash", "group")]))
 
 
 def generated_mark(store: Store, collections: tuple[str, ...]) -> str:

@@ -1,8 +1,9 @@
 """Which of the retrieved captions to take: that on which the others agree, and which fits the item.
 
-Source: consensus captioning, Devlin et al. 2015. There the agreement is with the m best others; here it is with all of
-them, by CIDEr-D, and the captions nearest in the joint space stand beside those of the nearest items. What each change
-brought stands in tasks/README.md; the three values were chosen by folds inside Flickr8k's training split.
+Source: consensus captioning, Devlin et al. 2015. There the agreement is the mean CIDEr to the m best others; here all
+others count, by how like the item they are, with the square root of CIDEr-D, so that being a little like many is worth
+more than being very like a few. Captions nearest in the joint space stand beside those of the nearest items. What each
+change brought stands in tasks/README.md; the values were chosen by folds inside Flickr8k's training split.
 """
 
 from __future__ import annotations
@@ -25,15 +26,27 @@ class Rule:
     """Training items nearest by the medium's own embeddings, whose captions are candidates."""
     texts: int = 100
     """Training captions nearest in the joint space, which are candidates too."""
-    fit: float = 1.0
+    sharpness: float = 6.0
+    """How much more a caption counts in the agreement that is more like the item: the inverse of a temperature."""
+    fit: float = 0.7
     """Weight of the fit in the joint space beside the agreement, both as z-scores over the candidates."""
 
 
-def agreement(candidates: Captions) -> Array:
-    """(n,): the mean CIDEr-D of each candidate to all others over its largest value, 0 to 1; of one alone 0."""
-    scores = cider_d(candidates, candidates)
+def voices(likeness: Array, sharpness: float) -> Array:
+    """How much each candidate counts, (n,), summing to 1: the softmax of `sharpness` · likeness (n,).
+
+    >>> voices(np.array([0.5, 0.5], np.float32), 6.0).tolist()
+    [0.5, 0.5]
+    """
+    weights = np.exp(sharpness * (likeness - likeness.max()))
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+def agreement(candidates: Captions, weights: Array) -> Array:
+    """(n,): the sum over all other candidates of weight (n,) · √(CIDEr-D / 10), 0 to 1; of one alone 0."""
+    scores = np.sqrt(cider_d(candidates, candidates) / 10)
     np.fill_diagonal(scores, 0)
-    return np.asarray(scores.sum(1) / (10 * max(len(scores) - 1, 1)), np.float32)
+    return np.asarray(scores @ weights, np.float32)
 
 
 def totals(agreement: Array, fit: Array, weight: float) -> Array:

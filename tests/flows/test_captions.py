@@ -21,6 +21,7 @@ from tasks.align import load_training
 from tasks.search import Query, Searcher
 from tests.flows.runs import artifacts, contents, params_for
 from tests.flows.test_cli import call
+from tests.readers import save_gpt2
 from tests.tiny import draw
 
 COUNT, SILENT = 60, 12
@@ -170,10 +171,15 @@ def test_the_command(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture
     assert asked("--all", "--collection", "shapes")["captioned"]["reports"]
     assert captions(store)["0050.png"] == one["text"]
     assert asked("--undo")["captioned"]["dropped"] == {"shapes": SILENT}
+    reader = f"local:{save_gpt2(tmp_path / 'gpt2')}"
+    assert asked("--all", "--generator", reader)["captioned"]["method"].endswith(f"written by {reader}")
+    (written,) = asked(file, "--generator", reader)["captions"]
+    assert written["generator"] == reader
+    assert captions(store)["0050.png"] == written["text"] != one["text"]
     assert call("caption", file) == 0
     shown = capsys.readouterr().out
     assert one["text"] in shown
-    assert "of" in shown
+    assert "likeness" in shown
     for wrong in ([], [file, "--all"], ["--all", "--collection", "nobody"], [file, "--generator", "gpt2"]):
         assert call("caption", *wrong) == 2
         assert capsys.readouterr().err.startswith("modalign: ")

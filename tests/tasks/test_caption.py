@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,10 +51,10 @@ def test_a_caption_is_the_consensus_of_what_is_near(workspace: Workspace) -> Non
     """The caption of a held-out picture, and its scores, are those of plain loops over the tables.
 
     Candidates: the captions of the nearest training pictures by the encoder alone, and the nearest training captions in
-    the joint space. Each by its mean CIDEr-D to the others and its cosine to the picture, as z-scores.
+    the joint space. Each by the √CIDEr-D of the others, weighted by their likeness, and its cosine, as z-scores.
     """
     store = workspace.store
-    rule = Rule(neighbours=3, texts=5, fit=0.7)
+    rule = Rule(neighbours=3, texts=5, sharpness=4.0, fit=0.7)
     made = Captioner(workspace, rule=rule).caption(file=shapes(workspace) / "0003.png", k=50)
     (published,) = store.read(schemas.PUBLISHED, ["manifest"]).to_pylist()
     manifest = json.loads(published["manifest"])
@@ -81,9 +82,16 @@ def test_a_caption_is_the_consensus_of_what_is_near(workspace: Workspace) -> Non
         return (np.array(values) - np.mean(values)) / np.std(values)
 
     keys = sorted(pool)
+    owner = {text: own for own, text in pairs}
+    like = dict(zip(pictures, likeness.tolist(), strict=True))
+    weights = {key: math.exp(rule.sharpness * (like[owner[key]] + fits[key])) for key in keys}
     agrees = [
-        sum(by_loops(items[one]["text"], items[other]["text"], sets, d=True) for other in keys if other != one)
-        / (10 * (len(keys) - 1))
+        sum(
+            weights[other] * math.sqrt(by_loops(items[one]["text"], items[other]["text"], sets, d=True) / 10)
+            for other in keys
+            if other != one
+        )
+        / sum(weights.values())
         for one in keys
     ]
     total = dict(zip(keys, z(agrees) + rule.fit * z([fits[key] for key in keys]), strict=True))
@@ -172,6 +180,42 @@ def test_a_clip_is_captioned_by_pictures(workspace: Workspace, tmp_path: Path) -
     assert any("these are of image" in note for note in made.notes)
     shared = {one.key for one in made.evidence} & {one.key for one in expected.evidence}
     assert len(shared) >= 0.8 * len(expected.evidence)
+
+
+def test_a_few_clips_of_their_own_are_too_few(
+    prefect_server: None,
+    tiny_encoders: dict[str, tuple[str, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a space holds few clips with captions, a clip gets those of pictures, by its stored vector as by its file.
+
+    With enough of its own it gets theirs.
+    """
+    folder = write_collection(tmp_path / "films", 30)
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    for number in range(30, 40):
+        picture, words = draw(number)
+        (folder / f"{number:04}.mp4").write_bytes(filmed([np.asarray(picture)] * 8))
+        lines.append(json.dumps({"file_name": f"{number:04}.mp4", "caption": words}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("MODALIGN_WORKSPACE", str(tmp_path / "workspace"))
+    videos = tuple(f"frames:{name}" for name in tiny_encoders["image"])
+    pipeline(params_for(folder, tiny_encoders | {"video": videos}))
+    films = Workspace(root=tmp_path / "workspace")
+    captioner = Captioner(films)
+    key = films.store.strings(schemas.ITEMS, "key", eq("uri", "0035.mp4"))[0]
+    assert set(captioner.modalities) == {"image", "text", "video"}
+    by_item = captioner.caption(item=key, k=50)
+    by_file = captioner.caption(file=folder / "0035.mp4", k=50)
+    assert (by_item.modality, by_item.origin) == ("video", "image")
+    assert by_item.text == by_file.text
+    assert {one.key for one in by_item.evidence} == {one.key for one in by_file.evidence}
+    assert all(one.similarity is not None for one in by_item.evidence if one.item.modality == "image")
+    own = {one.text for one in by_item.evidence if one.copy}
+    assert own == ({draw(35)[1]} if by_item.notes[0].startswith("a known item holds the very same") else set())
+    monkeypatch.setattr("tasks.captioned.OWN", 4)
+    assert Captioner(films).caption(item=key).origin == "video"
 
 
 def test_a_reader_writes_from_the_evidence(workspace: Workspace, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.captioning.cider import Idf, cider, cider_d
-from tasks.captioning.consensus import agreement
+from tasks.captioning.consensus import agreement, voices
 
 SAID = st.lists(st.sampled_from(["a", "the", "dog", "cat", "runs", "red"]), max_size=9).map(" ".join)
 
@@ -67,10 +67,19 @@ def test_the_matrices_are_the_loops(texts: list[str], sets: list[list[str]]) -> 
 
 
 def test_agreement_is_with_the_others_alone() -> None:
-    """The agreement of a candidate is its mean CIDEr-D to the others, not to itself, over ten; alone it is 0."""
+    """Agreement is the weighted mean of √(CIDEr-D / 10) to the others, not to itself; alone it is 0."""
     sets = [["a dog runs"], ["a cat sleeps"], ["a red car"]]
     texts = ["a dog runs", "a dog sleeps", "a red car"]
+    weights = voices(np.array([0.0, 0.0, math.log(2)], np.float32), 1.0)
+    assert weights == pytest.approx([0.25, 0.25, 0.5])
     said = Idf(sets).captions(texts)
-    expected = [sum(by_loops(one, other, sets, d=True) for other in texts if other != one) / 2 / 10 for one in texts]
-    assert agreement(said) == pytest.approx(expected, abs=1e-6)
-    assert agreement(said.rows(slice(0, 1))).tolist() == [0.0]
+    expected = [
+        sum(
+            weight * math.sqrt(by_loops(one, other, sets, d=True) / 10)
+            for other, weight in zip(texts, weights.tolist(), strict=True)
+            if other != one
+        )
+        for one in texts
+    ]
+    assert agreement(said, weights) == pytest.approx(expected, abs=1e-6)
+    assert agreement(said.rows(slice(0, 1)), np.ones(1, np.float32)).tolist() == [0.0]
