@@ -131,6 +131,9 @@ class Answerer:
             raise UserError("a question is about a file or an item", "give one of them")
         if not 1 <= k <= 100:
             raise UserError(f"k is {k}", "ask for 1 to 100 pieces of evidence")
+        if self._collection is not None and self._collection not in self._roots:
+            known = ", ".join(sorted(self._roots)) or "none"
+            raise UserError(f"there is no collection {self._collection!r}", f"known: {known}")
         try:
             asked = clean_text(question, max_chars=_CHARS).text
         except MediaError as error:
@@ -183,9 +186,6 @@ class Answerer:
                 name = collection_asked(self._workspace, self._collection)
                 found = load_answered(self._workspace, name, modality)
             except UserError:
-                known = {row["name"] for row in catalog.collections(self._workspace.store)}
-                if self._collection is not None and self._collection not in known:
-                    raise
                 self._rows[modality] = None
             else:
                 self._rows[modality] = _Rows.of(self._workspace, found)

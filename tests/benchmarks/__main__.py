@@ -18,6 +18,7 @@ BENCHMARKS = (
     "labelling",
     "esc",
     "clips",
+    "answers",
     "updates",
     "fifty",
     "kills",
