@@ -251,3 +251,25 @@ def test_asking_needs_no_prefect() -> None:
     code = "import sys, tasks.answer; print({'prefect', 'torch', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_rows_that_change_answer_at_once(
+    prefect_server: None, tiny_encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answerer that stays open answers by what the tables hold now: an answer that changed is the new one, and a
+    question that goes takes its vector with it.
+    """
+    monkeypatch.setenv("MODALIGN_WORKSPACE", str(tmp_path / "workspace"))
+    folder = write_questions(tmp_path / "few", 1)
+    ingest(params_for(folder, tiny_encoders))
+    workspace = Workspace(root=tmp_path / "workspace")
+    answerer = Answerer(workspace)
+    assert answerer.ask("what is the shape", item="0000.png").answer == "circle"
+    line = json.dumps({"file_name": "0000.png", "question": "what is the shape", "answer": ["bar", "disc", "disc"]})
+    (folder / "metadata.jsonl").write_text(line)
+    ingest(params_for(folder, tiny_encoders))
+    assert answerer.ask("what is the shape", item="0000.png").answer == "disc"
+    (row,) = workspace.store.read(schemas.ANSWERS, ["answer", "annotators"]).to_pylist()
+    assert row == {"answer": "disc", "annotators": ["bar", "disc", "disc"]}
+    counts = [workspace.store.count(name) for name in workspace.store.names() if name.startswith("embeddings_")]
+    assert counts == [1, 1]
