@@ -409,7 +409,7 @@ def show_answered(found: Answered) -> None:
     sure = "" if found.confidence is None else f" ({found.confidence:.0%} sure)"
     told = found.answer if found.answer is not None else "I don't know"
     console.print(f"[bold]{escape(told)}[/]{sure}", highlight=False)
-    others = ", ".join(f"{one.answer} {one.share:.0%}" for one in found.alternatives)
+    others = " · ".join(f"{one.answer} {one.share:.0%}" for one in found.alternatives)
     console.print(f"from {found.how}; possible: {others or 'nothing'}", highlight=False, markup=False)
     for one in found.evidence:
         near = f"medium {one.media_similarity:.2f}"

@@ -20,13 +20,14 @@ from config.errors import UserError
 from storage import catalog, schemas
 from storage.filters import eq, isin
 from storage.workspace import Workspace
-from tasks.answered import AnsweredRows, collection_asked, load_answered, load_model
+from tasks.answered import AnsweredRows, collection_asked, load_answered, load_model, saved_at
 from tasks.answering.candidates import likely, statement
 from tasks.answering.model import Chosen, Model, fit
 from tasks.answering.questions import question_type
 from tasks.answering.rows import Array, Asked, Stored
 from tasks.answering.vote import nearest, scores
 from tasks.answering.wording import canonical
+from tasks.asked import _encoding  # one lock for all that is encoded
 from tasks.contents import TEXT
 from tasks.media.registry import Limits, MediaError, get, modality_of
 from tasks.media.text import clean_text
@@ -103,14 +104,22 @@ class _Medium:
 class Answerer:
     """Answers questions about media by the rows of a `collection` and the published space `name`, as far as needed.
 
-    Without a collection it is the one with answered questions that was ingested last. Encoders load when needed.
+    Without a collection it is the one with answered questions that was ingested last. Encoders load when needed, rows
+    once they have changed. `searcher` is a space that is open already. Several threads may ask at once.
     """
 
     def __init__(
-        self, workspace: Workspace, name: str | None = None, *, collection: str | None = None, device: str = "auto"
+        self,
+        workspace: Workspace,
+        name: str | None = None,
+        *,
+        collection: str | None = None,
+        device: str = "auto",
+        searcher: Searcher | None = None,
     ) -> None:
         self._workspace, self._name, self._collection, self._device = workspace, name, collection, device
-        self._rows: dict[str, _Rows | None] = {}
+        self._given = searcher
+        self._rows: dict[str, tuple[str, _Rows | None]] = {}
         self._readers: dict[str, Reader] = {}
 
     def ask(
@@ -131,6 +140,9 @@ class Answerer:
             raise UserError("a question is about a file or an item", "give one of them")
         if not 1 <= k <= 100:
             raise UserError(f"k is {k}", "ask for 1 to 100 pieces of evidence")
+        if self._collection is not None and self._collection not in self._roots:
+            known = ", ".join(sorted(self._roots)) or "none"
+            raise UserError(f"there is no collection {self._collection!r}", f"known: {known}")
         try:
             asked = clean_text(question, max_chars=_CHARS).text
         except MediaError as error:
@@ -148,7 +160,7 @@ class Answerer:
     def _searcher(self) -> Searcher:
         from tasks.search import Searcher
 
-        return Searcher(self._workspace, self._name, device=self._device)
+        return self._given or Searcher(self._workspace, self._name, device=self._device)
 
     @cached_property
     def _roots(self) -> dict[str, Path]:
@@ -178,18 +190,21 @@ class Answerer:
 
     def _rows_about(self, modality: str) -> _Rows | None:
         """The stored rows about media of a modality, if there are any that can be compared with."""
-        if modality not in self._rows:
+        try:
+            name = collection_asked(self._workspace, self._collection)
+        except UserError:
+            return None
+        state = (
+            f"{name} {self._workspace.store.state([schemas.ANSWERS, schemas.ITEMS])} {saved_at(self._workspace, name)}"
+        )
+        before, rows = self._rows.get(modality, ("", None))
+        if before != state:
             try:
-                name = collection_asked(self._workspace, self._collection)
-                found = load_answered(self._workspace, name, modality)
+                rows = _Rows.of(self._workspace, load_answered(self._workspace, name, modality))
             except UserError:
-                known = {row["name"] for row in catalog.collections(self._workspace.store)}
-                if self._collection is not None and self._collection not in known:
-                    raise
-                self._rows[modality] = None
-            else:
-                self._rows[modality] = _Rows.of(self._workspace, found)
-        return self._rows[modality]
+                rows = None
+            self._rows[modality] = state, rows
+        return rows
 
     def _by_rows(self, question: str, medium: _Medium, rows: _Rows, k: int) -> Answered:
         asked = self._mapped(question, medium, rows)
@@ -248,7 +263,9 @@ class Answerer:
             encoder = load(resolve(name, modality), device=self._device, models_dir=self._workspace.models)
         except EncoderError as error:
             raise UserError(error.message, error.mend) from None
-        encoded = encoder.encode([encoder.transform(content)])
+        inputs = [encoder.transform(content)]
+        with _encoding:
+            encoded = encoder.encode(inputs)
         for _, failure in encoded.failures:
             raise UserError(f"the {modality} cannot be encoded ({failure})", "give another one")
         return encoded.vectors

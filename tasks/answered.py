@@ -222,6 +222,14 @@ def load_model(workspace: Workspace, about: AnsweredRows) -> tuple[Model, float]
     return Model(chosen, (question, medium), ridge), float(config["unsure"])
 
 
+def saved_at(workspace: Workspace, collection: str) -> int:
+    """When the model of a collection was kept, in nanoseconds; 0 where there is none."""
+    try:
+        return model_folder(workspace, collection).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def model_folder(workspace: Workspace, collection: str) -> Path:
     """Where the model of a collection lies."""
     return workspace.answers / slug_of(collection)

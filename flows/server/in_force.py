@@ -41,19 +41,7 @@ class Opened:
     @cached_property
     def answerer(self) -> Answerer:
         """Answers questions by this very space."""
-        return _Answers(self.workspace, self.name, self.searcher, self.device)
-
-
-class _Answers(Answerer):
-    """As all answerers, but with a space that is open already: no answer mixes two."""
-
-    def __init__(self, workspace: Workspace, name: str, searcher: Captioner, device: str) -> None:
-        super().__init__(workspace, name, device=device)
-        self._open = searcher
-
-    @cached_property
-    def _searcher(self) -> Captioner:
-        return self._open
+        return Answerer(self.workspace, self.name, device=self.device, searcher=self.searcher)
 
 
 class InForce:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,7 +76,6 @@ class Service:
             told=lambda opened: self.metrics.in_force(opened.space_id, opened.rows),
         )
         self._planes = Planes(self.workspace.store)
-        self._asking = threading.Lock()  # its encoders are called without the core's own lock
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def run(self, work: Callable[[], R]) -> R:
@@ -152,7 +150,7 @@ class Service:
     def ask(self, asked: AskRequest, data: bytes | None) -> AskAnswer:
         """An answer to a question about an item or an upload."""
         opened = self.in_force.now()
-        with self._medium(opened, asked.item, data) as (item, file), self._asking:
+        with self._medium(opened, asked.item, data) as (item, file):
             found = opened.answerer.ask(
                 asked.question, item=item, file=file, candidates=asked.candidates or (), k=asked.k
             )

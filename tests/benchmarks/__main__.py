@@ -19,6 +19,7 @@ BENCHMARKS = (
     "esc",
     "clips",
     "captions",
+    "answers",
     "updates",
     "fifty",
     "kills",
