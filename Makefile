@@ -22,6 +22,7 @@ lint: $(VENV)/.installed-test
 check: lint test
 
 bench: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet -e ".[bench]" -c constraints.txt
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 $(VENV)/bin/python:

@@ -23,6 +23,9 @@ class ColumnsParams(Params):
     split: str | None = Field("split", description="Column that declares train, val or test.")
     id: str | None = Field("id", description="Column that names a row; without it the first media path does.")
     lexical: tuple[str, ...] = Field((), description="Columns for full-text search alone: never encoded.")
+    question: str | None = Field("question", description="Column with a question about the media of its row.")
+    answer: str | None = Field("answer", description="Its answer; a list is what several people answered.")
+    answer_type: str | None = Field("answer_type", description="Column that says what kind of answer is asked for.")
 
 
 class PreprocessParams(Params):
@@ -141,6 +144,7 @@ class AlignParams(Params):
     hubness_k: int = Field(10, ge=1, le=100, description="Neighbours in an item's hubness term.")
     bank: int = Field(5_000, ge=10, description="Largest number of frozen training queries behind the hubness terms.")
     seed: int = Field(0, ge=0, description="Seed of the folds, the bank and the training.")
+    generated: bool = Field(False, description="Let captions that were generated train the space as well.")
 
 
 class FinetuneParams(Params):
@@ -181,6 +185,21 @@ class AssessParams(Params):
     slice_gap: float = Field(
         5.0, ge=0, le=100, description="Least gap that is flagged, in points of the mean of hit_rate@1/5/10."
     )
+
+
+class AnswersParams(Params):
+    """How questions about media are answered, and how that is measured."""
+
+    folds: int = Field(
+        0, ge=0, le=20, description="Folds by group over all rows; 0: rows of the held-out split, by those of train."
+    )
+    inner: int = Field(2, ge=2, le=10, description="Folds inside the training rows, which choose the values.")
+    unsure: float = Field(
+        0.15, ge=0, lt=1, description="Chance of being right below which the answer is that nobody knows."
+    )
+    draws: int = Field(1_000, ge=100, description="Bootstrap draws, over groups.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals.")
+    seed: int = Field(0, ge=0, description="Seed of the folds, of drawn rows and of the bootstrap.")
 
 
 class GateParams(Params):
@@ -233,10 +252,24 @@ class PipelineParams(Params):
     finetune: FinetuneParams = FinetuneParams()
     lsa: LsaParams = LsaParams()
     assess: AssessParams = AssessParams()
+    answers: AnswersParams = AnswersParams()
     gate: GateParams = GateParams()
     refit: RefitParams = RefitParams()
     keep: KeepParams = KeepParams()
     refresh_cache: bool = Field(False, description="Run every task anew, whatever the cache holds.")
+
+
+class CaptionParams(Params):
+    """Captions for the items that have no text."""
+
+    space: str | None = Field(None, description="Name of the space; without it the one published last.")
+    collections: tuple[str, ...] = Field((), description="Collections of the space; empty: all of them.")
+    generator: str | None = Field(
+        None, description="A model that writes from the evidence; without it a caption is one of the evidence.",
+        examples=["local:models/blip"],
+    )  # fmt: skip
+    shard_items: int = Field(1_024, gt=0, description="Items in one Prefect task, about.")
+    refresh: bool = Field(False, description="Caption anew what this method has captioned already.")
 
 
 class UpdateParams(Params):

@@ -6,7 +6,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from config.errors import UserError
@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     )
 
     wait: float = Field(600.0, ge=0, description="Seconds that a writer waits for another one of the same workspace.")
+    token: SecretStr | None = Field(
+        None, description="What `modalign serve` asks of every caller; better in the environment.", examples=["…"]
+    )
+    max_upload: int = Field(
+        32_000_000, ge=1_000, description="Largest body of a request to `modalign serve`, in bytes."
+    )
 
     @field_validator("workspace")
     @classmethod

@@ -8,6 +8,7 @@ from prefect.logging import get_run_logger
 from config.params import PipelineParams
 from flows.context import at_work, cached, folder_exists
 from flows.summaries import duplicates_artifact, mined_artifact, rounds_artifacts
+from tasks.align import generated_mark
 from tasks.duplicates import check_duplicates
 from tasks.fit import fit
 from tasks.index import index_space
@@ -30,9 +31,11 @@ def align_spaces(params: PipelineParams, ingested: tuple[Ingested, ...], name: s
         near = check_duplicates(workspace, name, collections, encoded, params.preprocess, refresh)
         get_run_logger().info("%s", duplicates_artifact(name, near))
 
+        made = generated_mark(workspace.store, collections) if params.align.generated else ""
+
         def fitted(mined: str) -> SpaceRef:
             return cached(
-                fit, workspace, name, collections, content, encoded, params.align, mined,
+                fit, workspace, name, collections, content, encoded, params.align, mined, made,
                 valid=lambda space: folder_exists(space.path), refresh=refresh,
             )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows import cli_changes, cli_deploy, cli_encoders, cli_guidance, cli_spaces  # noqa: F401 - their commands register themselves
+from flows import cli_answer, cli_caption, cli_changes, cli_deploy, cli_encoders, cli_guidance, cli_serve, cli_spaces  # noqa: F401 - their commands register themselves
 from flows.command import DEFAULT, Common, app, names_in, params_of, print_json, say, session, settings_of
 
 if TYPE_CHECKING:
@@ -215,16 +215,16 @@ def search(
         )
     settings = settings_of(common)
     from storage.workspace import Workspace
-    from tasks.search import Searcher
+    from tasks.search import Query, Searcher
 
     searcher = Searcher(
         Workspace(root=settings.workspace, tables_uri=settings.tables_uri), space, device=settings.device
     )
     if text is not None:
-        answer = searcher.by_text(text, target=to, k=k, mode=mode)
+        answer = searcher.search(Query(text=text), target=to, k=k, mode=mode)
     else:
         assert file is not None
-        answer = searcher.by_file(file, target=to, k=k)
+        answer = searcher.search(Query(file=file), target=to, k=k)
     if common.json:
         print_json(asdict(answer))
         return

@@ -106,7 +106,8 @@ def rendered(plan: Plan) -> dict[str, Any]:
 
 
 def _settings_named() -> list[str]:
-    return [f"MODALIGN_{name.upper()}" for name in Settings.model_fields if name != "workspace"]
+    apart = {"workspace", "token", "max_upload"}  # said apart; a secret of the server, which no run needs
+    return [f"MODALIGN_{name.upper()}" for name in Settings.model_fields if name not in apart]
 
 
 def filled(part: Any, values: Mapping[str, str]) -> Any:

@@ -31,6 +31,7 @@ FLOWS = (
     "extend",
     "assess",
     "assess published",
+    "assess answers",
     "gc",
     "plan",
     "finetune",

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
-from storage import catalog, schemas
+from storage import catalog, generated, schemas
 from storage.errors import StorageError
-from storage.filters import eq
+from storage.filters import eq, ne
 from storage.spaces import published, read_json
 from storage.tables import Store
 from storage.workspace import Workspace
@@ -53,7 +53,9 @@ def _collection(store: Store, row: dict[str, Any]) -> dict[str, Any]:
         "source": row["uri"],
         "items": dict(kinds),
         "splits": dict(splits),
-        "pairs": store.count(schemas.PAIRS, where),
+        "pairs": store.count(schemas.PAIRS, where & ne("source", generated.GENERATED)),
+        "captions": generated.count(store, row["name"]),
+        "answers": store.count(schemas.ANSWERS, where),
         "quarantined": catalog.quarantine_counts(store, row["name"]),
     }
 

@@ -8,7 +8,7 @@ from config.settings import Settings
 from flows.tables import console_for, show_ingest, show_metrics, show_next
 from storage.workspace import Workspace
 from tasks.refs import Outcome
-from tasks.search import Answer, Searcher
+from tasks.search import Answer, Query, Searcher
 from tasks.sources.tuxpaint import PACKAGE
 
 QUERIES = ("something to eat", "an angry face", "a vehicle with two wheels", "weather with lightning", "猫")
@@ -31,12 +31,12 @@ def show_demo(settings: Settings, outcome: Outcome) -> None:
     searcher = Searcher(Workspace(root=settings.workspace, tables_uri=settings.tables_uri), metrics["name"])
     console.print("\n[bold]Some searches[/] (over all pictures, those the heads were fitted on among them)")
     for query in QUERIES:
-        answer = searcher.by_text(query, target="image", k=5)
+        answer = searcher.search(Query(text=query), target="image", k=5)
         found = "  ".join(f"{hit.attributes['emoji']} {_name(hit.text)}" for hit in answer.hits)
         console.print(f"  {query!r} → image ({answer.mode}): {found}", highlight=False)
     from tasks.sources.demo import DemoSource
 
-    answer = searcher.by_file(Path(DemoSource().root) / PICTURE, target="text", k=5)
+    answer = searcher.search(Query(file=Path(DemoSource().root) / PICTURE), target="text", k=5)
     found = "  ·  ".join(_name(hit.text) for hit in answer.hits)
     console.print(f"  picture {PICTURE} 🍎 → text: {found}", highlight=False)
     show_next(settings, "something sweet")
@@ -53,11 +53,11 @@ def show_stamps(settings: Settings, outcome: Outcome) -> None:
     console.print("\n[bold]Some searches[/] (over all stamps, those the heads were fitted on among them)")
     for words in WORDS:
         for target in ("image", "audio"):
-            answer = searcher.by_text(words, target=target, k=4)
+            answer = searcher.search(Query(text=words), target=target, k=4)
             console.print(f"  {words!r} → {target} ({answer.mode}): {_files(answer)}", highlight=False)
     for stamp in STAMPS:
         for suffix, target in ((".png", "audio"), (".ogg", "image")):
-            answer = searcher.by_file(workspace.packages / PACKAGE / f"{stamp}{suffix}", target=target, k=4)
+            answer = searcher.search(Query(file=workspace.packages / PACKAGE / f"{stamp}{suffix}"), target=target, k=4)
             asked = "sound" if target == "image" else "picture"
             console.print(f"  {asked} {Path(stamp).name} → {target}: {_files(answer)}", highlight=False)
     show_next(settings, "a bird that sings")

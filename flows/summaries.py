@@ -9,8 +9,20 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from storage import catalog
 from storage.spaces import slug_of
 from storage.workspace import Workspace
-from tasks.refs import Decision, DuplicateReport, Ingested, Mined, ScoreRef, SpaceRef, TrainedRef, Updated, UpdatePlan
+from tasks.refs import (
+    Captioned,
+    Decision,
+    DuplicateReport,
+    Ingested,
+    Mined,
+    ScoreRef,
+    SpaceRef,
+    TrainedRef,
+    Updated,
+    UpdatePlan,
+)
 
+_CAPTIONS = 50  # that a person reads
 _FAULTS = 100  # rows of quarantine that a person reads; `modalign quarantine list` has them all
 
 
@@ -97,6 +109,21 @@ def mined_artifact(space: str, mined: Mined) -> str:
         "none, no match is right.\n"
     )
     create_markdown_artifact(text, key=key_of("mined", space), description=headline)
+    return headline
+
+
+def captions_artifact(done: Captioned) -> str:
+    """A table artifact: how many items were captioned, and some of the captions. Gives the headline."""
+    made = sum(one.captioned for one in done.reports)
+    waiting = sum(done.pending.values())
+    headline = f"{done.space}: {made:,} of {waiting:,} items without a text captioned by {done.method}"
+    rows = [
+        {"item": item, "caption": text, "score": round(score, 3)}
+        for one in done.reports
+        for item, text, score in one.examples
+    ][:_CAPTIONS]
+    nothing = [{"item": "nothing was captioned"}]
+    create_table_artifact(rows or nothing, key=key_of("captions", done.space), description=headline)
     return headline
 
 
@@ -340,6 +367,63 @@ def score_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def answers_summary(figures: dict[str, Any]) -> None:
+    """A markdown artifact: what a confidence is worth, and how often the surest answers are right."""
+    lines = [f"# Answers about {figures['collection']}", "", answers_line(figures), ""]
+    if "calibration" in figures:
+        told = figures["calibration"]
+        told_of = (
+            f"Calibration error {told['ece']['value']:.3f}. Answered is what has a confidence of at least "
+            f"{told['unsure']:.2f}: {told['answered']:.0%} of the questions."
+        )
+        lines += [
+            told_of,
+            "",
+            "| of the questions, the surest | right |",
+            "|---|---|",
+        ]
+        lines += [f"| {row['coverage']:.0%} | {row['accuracy']:.1%} |" for row in told["risk_coverage"]]
+    create_markdown_artifact(
+        "\n".join(lines), key=key_of("answers-confidence", figures["collection"]), description=answers_line(figures)
+    )
+
+
+def answers_line(figures: dict[str, Any]) -> str:
+    """How good the answers are, in a line, beside the best baseline."""
+    ours, *others = figures["methods"]
+    best = max(others, key=lambda row: float(row["accuracy"]))
+    low, high = ours["interval"]
+    return (
+        f"{figures['collection']}: {ours['accuracy']:.1%} of {figures['questions']:,} questions right ({low:.1%} to "
+        f"{high:.1%}; {figures['split']}), {best['method']} {best['accuracy']:.1%}, paired gain "
+        f"{best['gain_interval'][0]:+.1%} to {best['gain_interval'][1]:+.1%}"
+    )
+
+
+def answer_rows(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a method: accuracy with its interval, and the gain over it with its interval, in percent."""
+    named = [("exact", figures["methods"])] + ([("VQA", figures["vqa"])] if "vqa" in figures else [])
+    return [
+        {
+            "accuracy": name,
+            "method": row["method"],
+            "right": round(100 * row["accuracy"], 2),
+            **dict(zip(("low", "high"), (round(100 * one, 2) for one in row["interval"]), strict=True)),
+            **dict(
+                zip(
+                    ("gain", "gain low", "gain high"),
+                    (round(100 * one, 2) for one in (row["gain"], *row["gain_interval"]))
+                    if "gain" in row
+                    else [None] * 3,
+                    strict=True,
+                )
+            ),
+        }
+        for name, rows in named
+        for row in rows
+    ]
 
 
 def key_of(kind: str, name: str) -> str:

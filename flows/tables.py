@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from flows.summaries import reach, score_rows, slice_rows, stage_table
+from flows.summaries import answer_rows, answers_line, reach, score_rows, slice_rows, stage_table
 
 if TYPE_CHECKING:
     from config.settings import Settings
     from flows.doctor import Check
+    from tasks.answer import Answered
     from tasks.refs import Decision, Ingested, Updated, UpdatePlan, Upkeep
     from tasks.search import Answer
 
@@ -307,6 +309,8 @@ def show_plan(plan: UpdatePlan) -> None:
             f"{one.pairs_removed:,} go; {one.faults:,} of them cannot be read",
             highlight=False,
         )
+        if one.answers_added or one.answers_removed:
+            console.print(f"  answers: {one.answers_added:,} come, {one.answers_removed:,} go", highlight=False)
         for example in one.examples:
             console.print(f"    {example}", highlight=False, markup=False)
         for work in one.work:
@@ -397,3 +401,46 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {count:,}" for name, count in value.items()) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def show_answered(found: Answered) -> None:
+    """An answer, how sure it is, the others that were possible, and what it rests on."""
+    console = console_for()
+    sure = "" if found.confidence is None else f" ({found.confidence:.0%} sure)"
+    told = found.answer if found.answer is not None else "I don't know"
+    console.print(f"[bold]{escape(told)}[/]{sure}", highlight=False)
+    others = " · ".join(f"{one.answer} {one.share:.0%}" for one in found.alternatives)
+    console.print(f"from {found.how}; possible: {others or 'nothing'}", highlight=False, markup=False)
+    for one in found.evidence:
+        near = f"medium {one.media_similarity:.2f}"
+        if one.question_similarity is not None:
+            near = f"question {one.question_similarity:.2f}, {near}"
+        said = f"{one.question} → {one.answer}" if one.question else one.answer
+        console.print(f"  {said}  [{near}] {one.path}", highlight=False, markup=False, soft_wrap=True)
+    for note in found.notes:
+        console.print(f"[yellow]{escape(note)}[/]", highlight=False)
+
+
+def show_answers(figures: dict[str, Any]) -> None:
+    """How well questions are answered: every method, the gain over it, question types, what a confidence is worth."""
+    console = console_for()
+    console.print(f"\n{answers_line(figures)}", highlight=False)
+    show_rows(answer_rows(figures), "nothing was measured")
+    names = [row["method"] for row in figures["methods"]]
+    show_rows(
+        [
+            {"type": row["type"], "questions": row["questions"]} | {name: f"{row[name]:.1%}" for name in names}
+            for row in figures["types"]
+        ],
+        "",
+    )
+    if "calibration" in figures:
+        told = figures["calibration"]
+        console.print(
+            f"calibration error {told['ece']['value']:.3f}; right by coverage: "
+            + ", ".join(f"{row['coverage']:.0%} {row['accuracy']:.1%}" for row in told["risk_coverage"])
+            + f"; answered {told['answered']:.0%}, the others: I don't know",
+            highlight=False,
+        )
+    for line in figures["seen"]:
+        console.print(f"[yellow]{escape(line)}[/]", highlight=False)

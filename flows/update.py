@@ -133,8 +133,8 @@ def _refused_already(
     workspace: Workspace, now: Aligned, encoded: tuple[EncoderRef, ...], params: PipelineParams, *, extends: bool
 ) -> bool:
     """Whether the space that would be fitted is the one that the gate has refused last."""
-    if params.mine.train and not extends:
-        return False  # what it is fitted on is known only after mining
+    if (params.mine.train or params.align.generated) and not extends:
+        return False  # what it is fitted on is not told by the known pairs
     entries = history(workspace.store, now.space.name)
     content = now.groups.digest
     would_be = (

@@ -1,4 +1,4 @@
-"""What a collection consists of: its items, known pairs, quarantine and record. Writes only what has changed."""
+"""What a collection consists of: items, known pairs, answers, quarantine and its record. Writes what has changed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def make_tables(store: Store) -> None:
     """Make the tables of a collection, so that each has its identity before something is noted of its rows."""
     store.create(schemas.ITEMS, schemas.items())
     store.create(schemas.PAIRS, schemas.pairs())
+    store.create(schemas.ANSWERS, schemas.answers())
     store.create(schemas.QUARANTINE, schemas.quarantine())
 
 
@@ -44,9 +45,14 @@ def collections(store: Store) -> list[Row]:
 
 
 def replace_rows(
-    store: Store, collection: str, buckets: Sequence[int], items: Sequence[Row], pairs: Sequence[Row]
+    store: Store,
+    collection: str,
+    buckets: Sequence[int],
+    items: Sequence[Row],
+    pairs: Sequence[Row],
+    answers: Sequence[Row] = (),
 ) -> tuple[int, int]:
-    """Make the items and given pairs of some buckets equal to these; give rows written and removed.
+    """Make the items, given pairs and answers of some buckets equal to these; give rows written and removed.
 
     Rows that are there already, unchanged, are not written again. `group` and `split` are kept where they are known.
     """
@@ -55,6 +61,7 @@ def replace_rows(
     done = [
         _sync(store, schemas.ITEMS, schemas.items(), here & within("bucket", buckets), items),
         _sync(store, schemas.PAIRS, schemas.pairs(), given, pairs),
+        _sync(store, schemas.ANSWERS, schemas.answers(), here & within("bucket", buckets), answers),
     ]
     return sum(one[0] for one in done), sum(one[1] for one in done)
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 Value = str | int | float | bool
 
+OPERATORS = ("!=", "<=", ">=", "=", "<", ">")
+"""What `compare` knows; the longer ones first, for who looks for one in a text."""
+
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -63,6 +66,17 @@ def isin(column: str, values: Iterable[Value]) -> Filter:
     """Rows whose `column` is one of `values`; none of them, no row."""
     listed = ", ".join(literal(value) for value in values)
     return Filter(f"{_column(column)} IN ({listed})" if listed else "false")
+
+
+def compare(column: str, operator: str, value: Value) -> Filter:
+    """Rows whose `column` stands to `value` as one of =, !=, <, <=, >, >= says.
+
+    >>> compare("uri", ">=", "b").sql
+    "`uri` >= 'b'"
+    """
+    if operator not in OPERATORS:
+        raise ValueError(f"{operator!r} is no comparison")
+    return Filter(f"{_column(column)} {operator} {literal(value)}")
 
 
 def between(column: str, lo: Value, hi: Value) -> Filter:

@@ -12,6 +12,7 @@ _PRIMARY = {b"lance-schema:unenforced-primary-key": b"true"}
 
 ITEMS = "items"
 PAIRS = "pairs"
+ANSWERS = "answers"
 QUARANTINE = "quarantine"
 COLLECTIONS = "collections"
 PUBLISHED = "published"
@@ -19,6 +20,7 @@ PROMOTIONS = "promotions"
 BUCKETS = "buckets"
 FILES = "files"
 MARKS = "marks"
+GENERATED = "generated"
 
 
 def _text(name: str, *, null: bool = False) -> pa.Field:
@@ -70,6 +72,42 @@ def pairs() -> pa.Schema:
         pa.field("weight", pa.float32(), nullable=False),
         _text("method", null=True),
         pa.field("row_bucket", pa.int32(), nullable=False),
+    )
+
+
+def generated() -> pa.Schema:
+    """A caption that was made for an item, and for which content of it; `score` is how far the evidence agrees with it.
+
+    These texts are no rows of `items`, which equal a fresh build of the source; each has a pair of source generated.
+    """
+    return _schema(
+        "key",
+        _text("collection"),
+        _text("item"),
+        _text("modality"),
+        _text("item_content"),
+        _text("text"),
+        _text("content_hash"),
+        pa.field("score", pa.float32(), nullable=False),
+        _text("method"),
+    )
+
+
+def answers() -> pa.Schema:
+    """A question about a media item, and what people answered.
+
+    `answer` is what most of the `annotators` said; `content_hash` is that of the question, which text encoders read.
+    """
+    return _schema(
+        "key",
+        _text("collection"),
+        _text("item"),
+        _text("question"),
+        _text("content_hash"),
+        _text("answer"),
+        _text("answer_type", null=True),
+        pa.field("annotators", pa.list_(pa.string()), nullable=False),
+        pa.field("bucket", pa.int32(), nullable=False),
     )
 
 

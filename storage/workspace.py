@@ -50,6 +50,11 @@ class Workspace(BaseModel):
         return self.root / "encoders"
 
     @property
+    def answers(self) -> Path:
+        """Folder of what answers questions, one sub-folder a collection."""
+        return self.root / "answers"
+
+    @property
     def packages(self) -> Path:
         """Folder of the packages that were fetched for a demo."""
         return self.root / "packages"

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from config.errors import RunError, UserError
 from config.params import AlignParams
 from storage import schemas
-from storage.filters import Filter, eq, isin
+from storage.filters import Filter, eq, isin, ne
+from storage.generated import GENERATED
 from storage.spaces import load_space
 from storage.tables import Store
 from tasks.alignment.fit import Fitted, View, fit_space
@@ -21,6 +23,7 @@ from tasks.alignment.plan import HeadPlan, Plan
 from tasks.alignment.space import JointSpace
 from tasks.encode import spec_of
 from tasks.refs import EncoderRef
+from tasks.sources.item import digest
 
 TRAIN = "train"
 
@@ -61,7 +64,7 @@ def fit_training(training: TrainingSet, params: AlignParams, values: dict[str, A
 
 def plan_of(params: AlignParams) -> Plan:
     """The plan that the params ask for."""
-    return Plan(**params.model_dump(exclude={"heads"}), heads=HeadPlan(**params.heads.model_dump()))
+    return Plan(**params.model_dump(exclude={"heads", "generated"}), heads=HeadPlan(**params.heads.model_dump()))
 
 
 def open_space(path: str) -> tuple[JointSpace, dict[str, Any]]:
@@ -78,19 +81,21 @@ def load_training(
     encoded: tuple[EncoderRef, ...],
     *,
     mined: bool = False,
+    generated: bool = False,
     names: tuple[str, str] | None = None,
 ) -> TrainingSet:
     """The pairs whose both ends lie in training groups and have vectors under every encoder of their modality.
 
-    Of the two modalities `names`, the lesser on the left, or of those two that most pairs join.
+    Of the two modalities `names`, the lesser on the left, or of those two that most known pairs join. Besides the
+    known pairs those that were `mined` or `generated`, if these are asked for.
     """
     here = isin("collection", collections)
     names = names or _modalities(store, here, encoded)
-    links = eq("left_modality", names[0]) & eq("right_modality", names[1]) & here
-    if not mined:
-        links = links & eq("source", "given")
+    sources = [name for name, wanted in (("given", True), ("mined", mined), (GENERATED, generated)) if wanted]
+    links = eq("left_modality", names[0]) & eq("right_modality", names[1]) & here & isin("source", sources)
     pairs = store.read(schemas.PAIRS, ["left", "right"], links)
-    sides = [_side(store, here, name, encoded) for name in names]
+    more = {"text": _captions(store, here)} if generated else {}
+    sides = [_side(store, here, name, encoded, more.get(name)) for name in names]
     columns = zip(sides, ("left", "right"), strict=True)
     ends = np.stack([place_of(side.keys, pairs[column].to_pylist()) for side, column in columns], 1)
     ends = ends[(ends >= 0).all(1)]
@@ -118,9 +123,14 @@ class _Side:
     tokens: dict[str, int]
 
 
-def _side(store: Store, here: Filter, modality: str, encoded: tuple[EncoderRef, ...]) -> _Side:
+def _side(
+    store: Store, here: Filter, modality: str, encoded: tuple[EncoderRef, ...], more: pa.Table | None = None
+) -> _Side:
     where = here & eq("modality", modality) & eq("split", TRAIN)
-    items = store.read(schemas.ITEMS, ["key", "content_hash", "group"], where).sort_by("key")
+    items = store.read(schemas.ITEMS, ["key", "content_hash", "group"], where)
+    if more is not None:
+        items = pa.concat_tables([items, more.select(items.column_names).cast(items.schema)])
+    items = items.sort_by("key")
     keys, groups = (np.asarray(items[name].to_pylist(), dtype=np.str_) for name in ("key", "group"))
     vectors, found = vectors_of(store, modality, items["content_hash"].to_pylist(), encoded)
     specs = {name: spec_of(name, modality) for name in vectors}
@@ -133,10 +143,26 @@ def _side(store: Store, here: Filter, modality: str, encoded: tuple[EncoderRef, 
     )
 
 
+def _captions(store: Store, here: Filter) -> pa.Table:
+    """Generated captions as text items, in the group of the training item that each was made for."""
+    items = store.read(schemas.ITEMS, ["key", "group"], here & ne("modality", "text") & eq("split", TRAIN))
+    groups = dict(zip(items["key"].to_pylist(), items["group"].to_pylist(), strict=True))
+    rows = store.read(schemas.GENERATED, ["key", "item", "content_hash"], here).to_pylist()
+    there = [row | {"group": groups[row["item"]]} for row in rows if row["item"] in groups]
+    columns = schemas.items()
+    return pa.Table.from_pylist(there, pa.schema([columns.field(name) for name in ("key", "content_hash", "group")]))
+
+
+def generated_mark(store: Store, collections: tuple[str, ...]) -> str:
+    """Identity of the generated captions of collections; "" where there is none."""
+    rows = store.read(schemas.GENERATED, ["key", "content_hash"], isin("collection", collections)).to_pylist()
+    return digest(*sorted(row["key"] + row["content_hash"] for row in rows)) if rows else ""
+
+
 def _modalities(store: Store, here: Filter, encoded: tuple[EncoderRef, ...]) -> tuple[str, str]:
     """The two encoded modalities that most pairs join."""
     names = {plan.modality for plan in encoded}
-    joined = [(n, kind) for kind, n in pair_counts(store, here).items() if set(kind) <= names]
+    joined = [(n, kind) for kind, n in pair_counts(store, here & eq("source", "given")).items() if set(kind) <= names]
     if not joined:
         raise RunError(
             f"no known pair joins two of the modalities {', '.join(sorted(names))}",

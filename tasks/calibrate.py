@@ -18,11 +18,12 @@ from tasks.metrics.calibration import Candidates
 from tasks.metrics.retrieval import CUTS
 from tasks.refs import Aligned, SpaceRef
 from tasks.retrieval.knn import blocks, top_k
-from tasks.search import CANDIDATES
 
 Weights = npt.NDArray[np.int32]
 QUERIES = 2_000
 """Queries of each direction at most, drawn by seed."""
+_CANDIDATES = 250
+"""Answers re-ranked: of 250 nearest the first ten are those of all but for one query in a thousand (README)."""
 _RANDOM = 20_000  # random pairs, about
 _FIT_ON = "val"
 
@@ -88,7 +89,7 @@ def candidates(store: Store, space: SpaceRef, way: Direction, seed: int) -> tupl
             near = np.asarray(queries @ vectors[part].T, np.float32)
             drawn = generator.integers(len(rows), size=(each, near.shape[1]))
             random.append((2 * near[drawn, np.arange(near.shape[1])] - hubness[part] - own[drawn]).ravel())
-            best, cosines = top_k(np.concatenate([cosines, near], 1), CANDIDATES)
+            best, cosines = top_k(np.concatenate([cosines, near], 1), _CANDIDATES)
             terms, places = (
                 np.take_along_axis(np.concatenate([old, np.broadcast_to(new[part], near.shape)], 1), best, 1)
                 for old, new in ((terms, hubness), (places, place))

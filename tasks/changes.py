@@ -16,6 +16,7 @@ from storage.marks import latest
 from storage.staging import staged_buckets
 from storage.tables import Store
 from storage.workspace import Workspace
+from tasks.contents import TEXT, hashes
 from tasks.encode import encoders_of, spec_of, table_of
 from tasks.parts import lacking
 from tasks.preprocess import open_reader, prepare_buckets, stage_rows, waiting_buckets
@@ -71,6 +72,8 @@ def plan_collection(
         removed=dict(seen.removed - moved),
         pairs_added=seen.pairs_added,
         pairs_removed=seen.pairs_removed,
+        answers_added=seen.answers_added,
+        answers_removed=seen.answers_removed,
         faults=len(faults) + seen.faults,
         examples=tuple(seen.examples),
         work=tuple(
@@ -100,6 +103,8 @@ class _Seen:
     contents: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     pairs_added: int = 0
     pairs_removed: int = 0
+    answers_added: int = 0
+    answers_removed: int = 0
     faults: int = 0
     read: int = 0
     examples: list[str] = field(default_factory=list)
@@ -129,6 +134,11 @@ class _Seen:
         wanted = {pair["key"] for pair in done.pairs}
         self.pairs_added += len(wanted - pairs)
         self.pairs_removed += len(pairs - wanted)
+        answers = set(store.strings(schemas.ANSWERS, "key", here & within("bucket", buckets)))
+        answered = {answer["key"] for answer in done.answers}
+        self.answers_added += len(answered - answers)
+        self.answers_removed += len(answers - answered)
+        self.contents[TEXT] |= {answer["content_hash"] for answer in done.answers}
         self.faults += len(done.faults)
 
     def _note(self, what: str, item: dict[str, Any]) -> None:
@@ -165,8 +175,7 @@ def _work(
     """
     spec = spec_of(encoder, modality)
     table = table_of(spec, device)
-    here = eq("collection", collection) & eq("modality", modality)
-    stay = set(store.strings(schemas.ITEMS, "content_hash", here)) | seen.contents[modality]
+    stay = hashes(store, modality, eq("collection", collection)) | seen.contents[modality]
     gone = {content for (name, content) in seen.went if name == modality} - seen.contents[modality]
     bad = set(
         store.strings(

@@ -23,6 +23,7 @@ from storage.filters import between, eq, isin
 from storage.marks import remember, remembered
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
+from tasks.contents import contents, hashes
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
 from tasks.encoders.protocol import TOKENS, EncoderError, EncoderSpec, Parts, slug
 from tasks.encoders.registry import check_installed, expected_fingerprint, load, resolve
@@ -35,7 +36,8 @@ from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Rate, Shard
 from tasks.sources.item import BUCKETS, bucket_of, content_hash
 from tasks.sources.paths import read_media
 
-_CODE = ("tasks/encode.py", "tasks/parts.py", "tasks/encoders", "tasks/media")
+_CODE = ("tasks/encode.py", "tasks/contents.py", "tasks/parts.py", "tasks/encoders", "tasks/media")
+_TABLES = (schemas.ITEMS, schemas.ANSWERS, schemas.QUARANTINE)
 _FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place, not of the content: tried again
 _WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
 _RATED = 100  # contents from which a shard's speed is worth remembering
@@ -108,8 +110,8 @@ def plan_encoding(
     return remembered(
         store,
         f"plan {collection} {source.table}",
-        (schemas.ITEMS, schemas.QUARANTINE, source.table, *([parts_table(source.table)] if kept else [])),
-        f"{shard_items} {code_version('tasks/encode.py', 'tasks/parts.py')}",
+        (*_TABLES, source.table, *([parts_table(source.table)] if kept else [])),
+        f"{shard_items} {code_version('tasks/encode.py', 'tasks/contents.py', 'tasks/parts.py')}",
         EncodePlan,
         lambda: _plan(store, collection, source, shard_items, parts=kept),
         anew=refresh,
@@ -121,32 +123,31 @@ def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int, *
     catalog.place_faults(store, collection, _stage(source.modality), places)
     prune(store, source)
     faults = _quarantined(store, collection, source.modality)
-    contents = sorted(places)
-    missing = lacking(store, source.table, contents, parts=parts)
+    there = sorted(places)
+    missing = lacking(store, source.table, there, parts=parts)
     # a run that was killed after it wrote a vector left the fault of the one before it
     passed = [one for one, code in faults if code in _FLEETING and one not in missing]
     _take_out(store, collection, source.modality, passed)
     missing -= {one for one, code in faults if code not in _FLEETING}
-    starts = np.searchsorted(np.array([bucket_of(one) for one in contents]), np.arange(BUCKETS + 1))
+    starts = np.searchsorted(np.array([bucket_of(one) for one in there]), np.arange(BUCKETS + 1))
     waiting = np.bincount([bucket_of(one) for one in missing], minlength=BUCKETS)
 
     def content(lo: int, hi: int) -> tuple[int, str]:
-        part = contents[starts[lo] : starts[hi]]
+        part = there[starts[lo] : starts[hi]]
         return len(part), _digest(part)
 
     found = [
         shard.model_copy(update={"pending": int(waiting[shard.lo : shard.hi].sum())})
-        for shard in shards(content, len(contents), shard_items)
+        for shard in shards(content, len(there), shard_items)
     ]
-    return EncodePlan(source=source, contents=len(contents), pending=len(missing), shards=tuple(found))
+    return EncodePlan(source=source, contents=len(there), pending=len(missing), shards=tuple(found))
 
 
 def _places(store: Store, collection: str, modality: str) -> dict[str, list[str]]:
     """Each content of a modality, and where it stands: its files, or the start of its text."""
     places: defaultdict[str, set[str]] = defaultdict(set)
-    for batch in store.stream(schemas.ITEMS, ["content_hash", "uri", "text"], _of(collection, modality)):
-        for content, uri, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            places[content].add(_place(uri, text))
+    for content, uri, text, _ in contents(store, collection, modality):
+        places[content].add(_place(uri, text))
     return {content: sorted(found) for content, found in places.items()}
 
 
@@ -154,7 +155,7 @@ def prune(store: Store, source: EncoderRef) -> int:
     """Delete the vectors and parts of contents that no item of any collection has; give the number of vectors."""
     if not store.exists(source.table):
         return 0
-    used = set(store.strings(schemas.ITEMS, "content_hash", eq("modality", source.modality)))
+    used = hashes(store, source.modality)
     beside = parts_table(source.table)
     delete_contents(store, beside, sorted(having(store, beside) - used))
     gone = [key for key in store.strings(source.table, "content_hash") if key not in used]
@@ -347,25 +348,24 @@ def _pending(
 ) -> tuple[list[Pending], int]:
     """The contents of the shard that lack a vector or parts, with their files or text, and how many lack nothing."""
     lo, hi = f"{shard.lo:03x}", f"{shard.hi:03x}" if shard.hi < BUCKETS else "g"  # "g" sorts after every hex digit
-    where = _of(collection, modality) & between("content_hash", lo, hi)
+    where = between("content_hash", lo, hi)
     files: defaultdict[str, list[str]] = defaultdict(list)
     texts: dict[str, str] = {}
     sizes: dict[str, int] = {}
-    for batch in store.stream(schemas.ITEMS, ["content_hash", "uri", "text", "bytes"], where):
-        for content, uri, text, size in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            sizes[content] = size
-            if text is None:
-                files[content].append(uri)
-            else:
-                texts[content] = text
-    contents = sorted(files.keys() | texts.keys())
-    missing = lacking(store, table, contents, parts=parts) - _unreadable(store, collection, modality)
+    for content, uri, text, size in contents(store, collection, modality, where):
+        sizes[content] = size
+        if text is None:
+            files[content].append(uri)
+        else:
+            texts[content] = text
+    there = sorted(files.keys() | texts.keys())
+    missing = lacking(store, table, there, parts=parts) - _unreadable(store, collection, modality)
     items = [
         (one, tuple(sorted(files[one])) if one in files else (), texts.get(one, ""), sizes[one])
-        for one in contents
+        for one in there
         if one in missing
     ]
-    return items, len(contents) - len(missing)
+    return items, len(there) - len(missing)
 
 
 def _unreadable(store: Store, collection: str, modality: str) -> set[str]:
@@ -401,10 +401,6 @@ def _faults(batch: Batch[Pending]) -> Iterator[dict[str, Any]]:
         for locator in files or (_place("", text),):
             about = {"locator": locator, "code": error.code, "message": error.message}
             yield about | {"content_hash": content, "bucket": bucket_of(content)}
-
-
-def _of(collection: str, modality: str) -> Any:
-    return eq("collection", collection) & eq("modality", modality)
 
 
 def _digest(contents: Sequence[str]) -> str:

@@ -40,14 +40,15 @@ def fit(
     encoded: tuple[EncoderRef, ...],
     params: AlignParams,
     mined: str = "",
+    generated: str = "",
 ) -> SpaceRef:
-    """Fit the heads on the training pairs; `content` and `mined` identify items, groups and pairs for the cache."""
+    """Fit the heads on the training pairs; `content`, `mined` and `generated` identify these for the cache."""
     store = workspace.store
-    training = load_training(store, collections, encoded, mined=bool(mined))
+    training = load_training(store, collections, encoded, mined=bool(mined), generated=bool(generated))
     fitted = fit_training(training, params)
     bound = bind_others(store, collections, encoded, fitted.space, params)
     lineage = lineage_of(store, collections, training, fitted.space)
-    space_id = space_id_of(name, content, encoded, params, mined)
+    space_id = space_id_of(name, content, encoded, params, mined + generated)
     return _keep(workspace, name, space_id, collections, encoded, params, bound, lineage)
 
 

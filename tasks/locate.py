@@ -120,7 +120,9 @@ def _fold(best: dict[str, Moment], rows: pa.Table, vector: Array) -> None:
     if not rows.num_rows:
         return
     cosines = matrix(rows["vector"].combine_chunks()) @ vector
-    scores, starts = 2 * cosines - rows.column(3).to_numpy(), rows["start"].to_numpy()
+    scores, starts = cosines, rows["start"].to_numpy()
+    for term in (name for name in rows.column_names if name.startswith("hubness_")):
+        scores = 2 * cosines - rows[term].to_numpy()
     codes = rows["content_hash"].combine_chunks().dictionary_encode()
     names, code = codes.dictionary.to_pylist(), codes.indices.to_numpy()
     order = np.lexsort((starts, -scores))
@@ -133,7 +135,8 @@ def _fold(best: dict[str, Moment], rows: pa.Table, vector: Array) -> None:
 
 
 def _columns(query_modality: str) -> list[str]:
-    return ["content_hash", "start", "vector", f"hubness_{query_modality}"]
+    """Of a part; without a query modality there is no hubness correction."""
+    return ["content_hash", "start", "vector", *([f"hubness_{query_modality}"] if query_modality else [])]
 
 
 def _chunks(contents: Sequence[str]) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""Scan a source, preprocess it shard by shard into `items` and `pairs`, and give every item its group and split."""
+"""Scan a source, preprocess it shard by shard into `items`, `pairs` and `answers`, give every item group and split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 
 from config.errors import RunError, UserError
 from config.params import ColumnsParams, PreprocessParams
-from storage import catalog, schemas
+from storage import catalog, generated, schemas
 from storage.buckets import applied, forget_buckets, note_buckets
 from storage.marks import remembered
 from storage.staging import Staging, read_staging, staged_buckets
@@ -103,7 +103,7 @@ def open_reader(source: str, columns: ColumnsParams, packages: Path) -> Source:
 
 def stage_rows(reader: Source, folder: Path, label: str, tracks: Tracks = "no") -> tuple[dict[str, int], list[Fault]]:
     """Stage all rows of a source in `folder`; give counts, and the rows that cannot be used."""
-    counts = {"rows": 0, "media": 0, "texts": 0}
+    counts = {"rows": 0, "media": 0, "texts": 0, "questions": 0}
     faults: list[Fault] = []
     stat = partial(stat_of, reader.root, time.time_ns())
     with Staging(folder, buckets=BUCKETS) as staging, progress(label, 0) as advance:
@@ -114,6 +114,7 @@ def stage_rows(reader: Source, folder: Path, label: str, tracks: Tracks = "no") 
                 continue
             counts["rows"] += 1
             counts["texts"] += len(row.texts)
+            counts["questions"] += row.asked is not None
             for bucket, kind, record in stage(row, lexical=reader.lexical, stat=stat, tracks=tracks):
                 counts["media"] += kind == "media"
                 staging.add(bucket, kind, record)
@@ -184,7 +185,8 @@ def preprocess_shard(
     with progress(f"preprocess {collection} {shard.number}/{shard.of}", rows) as advance:
         done, files = prepare_buckets(workspace, collection, root, touched, params, verify=verify, advance=advance)
     forget_buckets(store, collection, touched)
-    written, removed = catalog.replace_rows(store, collection, touched, done.items, done.pairs)
+    written, removed = catalog.replace_rows(store, collection, touched, done.items, done.pairs, done.answers)
+    generated.sweep(store, collection)
     faults = [_fault_row(fault) for fault in done.faults]
     catalog.replace_faults(store, collection, "preprocess", touched, faults)
     catalog.replace_files(store, collection, touched, files)
@@ -202,7 +204,7 @@ def preprocess_shard(
 
 def _how(store: Store, params: PreprocessParams) -> str:
     """What a bucket's rows become depends on, besides themselves: bounds, code, and the tables that hold them."""
-    tables = (schemas.ITEMS, schemas.PAIRS, schemas.QUARANTINE)
+    tables = (schemas.ITEMS, schemas.PAIRS, schemas.ANSWERS, schemas.QUARANTINE)
     return digest(repr(limits_of(params)), code_version(*_CODE), *(store.identity(name) for name in tables))[:8]
 
 
@@ -303,8 +305,14 @@ def _columns(params: ColumnsParams) -> Columns:
     required = set(params.lexical)
     if "texts" in named:
         required |= set(params.texts)
-    required |= {value for name in ("group", "split", "id") if name in named and (value := getattr(params, name))}
-    return Columns(params.texts, params.group, params.split, params.id, params.lexical, frozenset(required))
+    single = ("group", "split", "id", "question", "answer", "answer_type")
+    required |= {value for name in single if name in named and (value := getattr(params, name))}
+    return Columns(
+        params.texts,
+        lexical=params.lexical,
+        required=frozenset(required),
+        **{name: getattr(params, name) for name in single},
+    )
 
 
 def _fault_row(fault: Fault) -> dict[str, object]:

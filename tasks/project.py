@@ -16,6 +16,7 @@ from prefect import task
 from storage import schemas
 from storage.ann import bits_column
 from storage.filters import Filter, between, eq, isin, ne
+from storage.generated import texts_of
 from storage.marks import remembered
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
@@ -51,7 +52,7 @@ def project_items(
     is there already, whole or half-written, is never emptied: readers may hold it open.
     """
     store = workspace.store
-    tables = (schemas.ITEMS, schemas.PAIRS, *(one.table for one in encoded))
+    tables = (schemas.ITEMS, schemas.PAIRS, schemas.GENERATED, *(one.table for one in encoded))
     return remembered(
         store,
         f"project {space.table}",
@@ -184,7 +185,10 @@ def _insert(
 
 
 def _words(store: Store, items: pa.Table) -> list[str]:
-    """What full text finds an item by: its own text, or the texts of its known pairs, and its lexical columns."""
+    """What full text finds an item by: its own text, or the texts of its known pairs, and its lexical columns.
+
+    Where there is none, the caption that was generated for it, with ≈ before it.
+    """
     keys = items["key"].to_pylist()
     own = items["text"].to_pylist()
     silent = {key for key, text in zip(keys, own, strict=True) if text is None}
@@ -202,6 +206,10 @@ def _words(store: Store, items: pa.Table) -> list[str]:
             for key, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 for media in partners.get(key, ()):
                     said[media] += [text] if text is not None else []
+    made = texts_of(store, sorted(silent - said.keys()))
+    for key, content in zip(keys, items["content_hash"].to_pylist(), strict=True):
+        if key in made and made[key][1] == content and key not in said:
+            said[key] = [f"≈ {made[key][0]}"]
     lexical = items["lexical"].to_pylist()
     return [
         " · ".join(filter(None, [text, *sorted(said[key]), extra]))[:_WORDS]

@@ -41,6 +41,7 @@ class ScanReport(Ref):
     rows: int
     media: int
     texts: int
+    questions: int = 0
     bad_rows: int
     shards: tuple[Shard, ...]
     notes: tuple[str, ...] = ()
@@ -256,6 +257,14 @@ class IndexRef(Ref):
     index: Index
 
 
+class AnswersRef(Ref):
+    """The measured answers to the questions of a collection: where the figures lie, and the figures."""
+
+    collection: str
+    path: str
+    metrics: dict[str, Any]
+
+
 class ScoreRef(Ref):
     """The metrics of a space, and the file that keeps them."""
 
@@ -295,6 +304,36 @@ class Aligned(Ref):
     encoded: tuple[EncoderRef, ...]
     groups: GroupReport
     mined: int = 0
+
+
+class CaptionPlan(Ref):
+    """The items of a collection that are to be captioned, in shards, and the method that does it."""
+
+    collection: str
+    method: str
+    pending: int
+    shards: tuple[Shard, ...]
+
+
+class CaptionReport(Ref):
+    """Captions of one shard or of a collection; a caption has no words where nothing near was known."""
+
+    collection: str
+    captioned: int = 0
+    wordless: int = 0
+    seconds: float = 0.0
+    examples: tuple[tuple[str, str, float], ...] = Field(default=(), description="Item, caption, score: some of them.")
+
+
+class Captioned(Ref):
+    """What a flow over whole collections captioned, or would, or took back (`dropped`)."""
+
+    space: str
+    method: str
+    pending: dict[str, int] = Field(default_factory=dict)
+    reports: tuple[CaptionReport, ...] = ()
+    dropped: dict[str, int] = Field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class Decision(Ref):
@@ -369,6 +408,8 @@ class CollectionPlan(Ref):
     removed: dict[str, int]
     pairs_added: int
     pairs_removed: int
+    answers_added: int = 0
+    answers_removed: int = 0
     faults: int = Field(description="What cannot be read among the waiting rows.")
     examples: tuple[str, ...]
     work: tuple[EncoderWork, ...]

@@ -1,103 +1,76 @@
-"""The query core: a text or a file → the nearest items of a modality. No Prefect; encoders load when needed."""
+"""The query core: a text, a file, an item, a vector, or a text beside a medium → the nearest items of a modality.
+
+No Prefect; encoders load when needed. A page is cut from one ranking: the `CANDIDATES` items nearest by cosine, and as
+many by their words, re-ranked. It is the same whatever page is asked for, so one page goes on where the last one ended.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from config.errors import UserError
 from storage import schemas
-from storage.ann import Index, nearest
+from storage.ann import Index
 from storage.errors import StorageError
-from storage.filters import Filter, eq, isin
-from storage.fulltext import full_text_search, reciprocal_rank_fusion
+from storage.filters import isin
 from storage.spaces import load_calibration, load_space, published
-from storage.tables import matrix, named
+from storage.tables import named
 from storage.workspace import Workspace
 from tasks.alignment.space import JointSpace
+from tasks.asked import Asked, Embedder, Mode, Query
+from tasks.conditions import Where
+from tasks.folding import representatives
+from tasks.galleries import Galleries
+from tasks.hits import Answer, Evidence, Hit, Item, Known
 from tasks.locate import Locator, Moment
-from tasks.media.registry import Limits, MediaError, get, modality_of
-from tasks.media.text import clean_text
+from tasks.media.registry import MediaError
 from tasks.metrics.calibration import Calibration
-from tasks.retrieval.similarity import normalise
+from tasks.ranking import CANDIDATES, Ranked, Ranker, Sought
+from tasks.sources.paths import locate, on_disk
+from tasks.why import evidence, partners
 
-if TYPE_CHECKING:
-    from lancedb.table import Table
-
-    from tasks.encoders.protocol import Encoder
+__all__ = ["Answer", "Evidence", "Hit", "Item", "Known", "Mode", "Query", "Searcher"]
 
 Array = npt.NDArray[np.float32]
-Mode = Literal["auto", "vector", "text", "hybrid"]
 
-_FETCH = 5  # candidates fetched for each hit asked for, before the hubness correction re-ranks them
-CANDIDATES = 50
-"""Candidates fetched at least."""
-_COLUMNS = ("key", "collection", "modality", "content_hash", "uri", "text", "attributes")
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One result. `score` ranks: corrected similarity, or fused ranks in hybrid; `similarity` is the plain cosine.
-
-    `probability` that it is right, and the percentage of random pairs that score lower (`percentile`), both by the
-    corrected similarity: None where the space was not assessed, for words alone, with a filter, and where parts are
-    searched as well. `start` says where in an item that lasts its best part begins, in seconds, where parts are kept.
-    """
-
-    key: str
-    modality: str
-    collection: str
-    uri: str
-    text: str
-    attributes: dict[str, Any]
-    score: float
-    similarity: float | None
-    found_by: tuple[str, ...]
-    path: str = ""
-    probability: float | None = None
-    percentile: float | None = None
-    start: float | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The hits of a query, how it was asked, and what a person should know of it.
-
-    `alike` is how many of the first answers score alike where the query is ambiguous, else 0.
-    """
-
-    space: str
-    query: str
-    target: str
-    mode: str
-    hits: list[Hit] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-    alike: int = 0
+_TOGETHER = 64  # queries of a batch that are searched with at once
+_KEYS = 2_000  # in one IN (…) list
 
 
 class Searcher:
-    """A published space, opened at one consistent version. Loads an encoder at the first query that needs it."""
+    """A published space, opened at one consistent version. Several threads may search at once."""
 
     def __init__(self, workspace: Workspace, name: str | None = None, *, device: str = "auto") -> None:
         try:
             self.name, manifest = published(workspace.store, name)
         except StorageError as error:
             raise UserError(error.message, error.mend) from None
-        self._workspace = workspace
-        self._device = device
+        self._store = workspace.store
         self._manifest = manifest
-        self._index = Index.model_validate(manifest["index"]["index"])
+        self._table, self._version = manifest["index"]["table"], manifest["index"]["version"]
         folder = Path(manifest["space"]["path"])
-        arrays, self._config = load_space(folder)
-        self._calibrations = {name: Calibration.from_json(one) for name, one in load_calibration(folder).items()}
-        self._space = JointSpace.load(arrays, self._config)
+        arrays, config = load_space(folder)
+        calibrations = {name: Calibration.from_json(one) for name, one in load_calibration(folder).items()}
+        self._space = JointSpace.load(arrays, config)
+        spoken = [one["languages"] for one in config["encoders"].get("text", [])]
+        self._embedder = Embedder(workspace, self._space, spoken, device)
+        index = Index.model_validate(manifest["index"]["index"])
+        self._galleries = Galleries(self._store, self._table, self._version, index, self.modalities)
+        self._locator = Locator(self._store, self._table, self._version)
+        self._ranker = Ranker(self._galleries, self._locator, self._space, calibrations)
+
+    @property
+    def space_id(self) -> str:
+        """Which space it is, of those that its name has stood for."""
+        return str(self._manifest["space"]["space_id"])
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -105,208 +78,231 @@ class Searcher:
         return tuple(self._space.heads)
 
     @cached_property
-    def _table(self) -> Table:
-        return self._workspace.store.open(self._manifest["index"]["table"], self._manifest["index"]["version"])
-
-    @cached_property
-    def _locator(self) -> Locator:
-        return Locator(self._workspace.store, self._manifest["index"]["table"], self._manifest["index"]["version"])
-
-    @cached_property
     def _roots(self) -> dict[str, str]:
-        rows = self._workspace.store.read(schemas.COLLECTIONS, ["name", "root"]).to_pylist()
+        rows = self._store.read(schemas.COLLECTIONS, ["name", "root"]).to_pylist()
         return {row["name"]: row["root"] for row in rows}
 
-    def by_text(
-        self, text: str, *, target: str | None = None, k: int = 10, mode: Mode = "auto", where: Filter | None = None
-    ) -> Answer:
-        """Items of modality `target` (without it the first that is not text) for a text.
-
-        `auto` is hybrid, or full text alone where no text encoder reads the query's script.
-        """
-        try:
-            query = clean_text(text, max_chars=2_000).text
-        except MediaError as error:
-            raise UserError(f"the query is empty ({error.message})", "type some words") from None
-        target = self._target(target, "text", k)
-        notes: tuple[str, ...] = ()
-        if mode == "auto":
-            mode = "hybrid"
-            if "text" not in self.modalities:
-                mode, notes = "text", ("the space has no text encoder: full text alone",)
-            elif not self._reads(query):
-                mode, notes = "text", ("the text encoder does not read this script: full text alone",)
-        vector = None if mode == "text" else self._encode("text", [query])[0]
-        words = None if mode == "vector" else query
-        return self._answer(query, vector, words, "text", target, k, where, notes)
-
-    def by_file(self, path: Path, *, target: str | None = None, k: int = 10, where: Filter | None = None) -> Answer:
-        """Items of modality `target` (without it the first that is not the file's own) for a media file."""
-        modality = modality_of(path.name)
-        target = self._target(target, modality, k)
-        if modality not in self.modalities:
-            known = ", ".join(self.modalities)
-            raise UserError(f"{path} is no medium of this space ({known})", "give a file of one of these modalities")
-        try:
-            content = get(modality).decode(path.read_bytes(), Limits())
-            vector = self._encode(modality, [content])[0]
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror})", "check the path") from None
-        except MediaError as error:
-            raise UserError(f"{path}: {error.message}", "give another file") from None
-        return self._answer(str(path), vector, None, modality, target, k, where, ())
-
-    def _answer(
+    def search(
         self,
-        query: str,
-        vector: Array | None,
-        words: str | None,
-        query_modality: str,
-        target: str,
-        k: int,
-        where: Filter | None,
-        notes: tuple[str, ...],
+        query: Query,
+        *,
+        target: str | None = None,
+        k: int = 10,
+        offset: int = 0,
+        mode: Mode = "auto",
+        where: Where | None = None,
+        fold: bool = False,
+        hubness: bool = True,
     ) -> Answer:
-        gallery = eq("modality", target) if where is None else eq("modality", target) & where
-        fetch = max(k * _FETCH, CANDIDATES)
-        scored: dict[str, tuple[float, float]] = {}
-        by_words: list[str] = []
-        by_part: dict[str, Moment] = {}
-        lasting = vector is not None and self._locator.has(target)
-        if vector is not None:
-            scored = self._by_vector(vector, query_modality, gallery, fetch)
-        if vector is not None and lasting:  # an item is as near as the nearest of its parts and the whole
-            found_parts = self._locator.items(vector, query_modality, target, k, where)
-            by_part = {key: one for key, one in found_parts.items() if key not in scored or one.score > scored[key][0]}
-            scored |= {key: (one.score, one.cosine) for key, one in by_part.items()}
-        if words is not None:
-            by_words = full_text_search(self._table, words, fetch, where=gallery)["key"].to_pylist()
-        by_vector = sorted(scored, key=lambda key: (-scored[key][0], key))
-        if vector is not None and words is not None:
-            ranked = reciprocal_rank_fusion([by_vector, by_words], [1.0, 1.0])
-            mode = "hybrid"
-        elif words is not None:
-            ranked = reciprocal_rank_fusion([by_words], [1.0])
-            mode = "text"
-        else:
-            ranked = {key: scored[key][0] for key in by_vector}
-            mode = "vector"
-        top = list(ranked)[:k]
-        found = {"vector": scored.keys() - by_part.keys(), "part": by_part.keys(), "text": set(by_words)}
-        meant: dict[str, dict[str, Any]] = {}
-        alike = 0
-        # what a score means is known of searches in all items of a modality, by their whole
-        if vector is not None and scored and where is None and not lasting:
-            scores = {key: scored[key][0] for key in by_vector}
-            meant, alike = self._meaning(query_modality, target, vector, scores)
-        if alike:
-            by = " by meaning" if mode == "hybrid" else ""
-            notes = (*notes, f"ambiguous: the first {alike} answers{by} score alike")
-        rows = self._rows(top)
-        contents = [row.pop("content_hash") for row in rows]
-        moments: dict[str, Moment] = {}
-        if vector is not None and lasting:
-            moments = self._locator.moments(vector, query_modality, target, contents)
-        hits = [
-            Hit(
-                start=moments[content].start if content in moments else None,
-                score=ranked[row["key"]],
-                similarity=scored[row["key"]][1] if row["key"] in scored else None,
-                found_by=tuple(name for name, keys in found.items() if row["key"] in keys),
-                **meant.get(row["key"], {}),
-                **row,
-            )
-            for row, content in zip(rows, contents, strict=True)
-        ]
-        return Answer(self.name, query, target, mode, hits, notes, alike)
+        """The hits at places `offset` to `offset + k` among the items of modality `target` that satisfy `where`.
 
-    def _meaning(
-        self, query_modality: str, target: str, vector: Array, scores: dict[str, float]
-    ) -> tuple[dict[str, dict[str, Any]], int]:
-        """Probability and percentile of each score, best first, and how many of the first answers are alike, or 0."""
-        calibration = self._calibrations.get(f"{query_modality}_to_{target}")
-        if calibration is None:
-            return {}, 0
-        own = float(self._space.hubness(vector[None], target)[0])
-        values = np.array(list(scores.values())) - own  # CSLS
-        told = zip(
-            calibration.probability(values[None])[0].tolist(), calibration.percentile(values).tolist(), strict=True
+        Without a target it is the first modality that is not the query's own; for a text beside a medium the medium's.
+        `auto` is by vector for a medium; for words it is hybrid, or full text alone where no text encoder reads their
+        script. Beside a medium, words have their weight in full text too. `fold` lists near-duplicates under the first
+        of them; without `hubness` the plain cosine ranks. Raises `UserError` for what cannot be asked.
+        """
+        (answer,) = self.search_many(
+            [query], target=target, k=k, offset=offset, mode=mode, where=where, fold=fold, hubness=hubness
         )
-        meant = {key: {"probability": p, "percentile": at} for key, (p, at) in zip(scores, told, strict=True)}
-        return meant, calibration.alike(values)
+        return answer
 
-    def _by_vector(
-        self, vector: Array, query_modality: str, where: Filter, fetch: int
-    ) -> dict[str, tuple[float, float]]:
-        """Corrected score and cosine of the nearest items: over-fetched, then 2·cos − r(item)."""
-        term = f"hubness_{query_modality}"
-        (found,) = nearest(self._table, vector[None], fetch, self._index, where=where, columns=["key", "vector", term])
-        if not found.num_rows:
-            return {}
-        cosines = matrix(found["vector"].combine_chunks()) @ vector
-        scores = 2 * cosines - found[term].to_numpy()
-        return {
-            key: (float(score), float(cosine))
-            for key, score, cosine in zip(found["key"].to_pylist(), scores, cosines, strict=True)
-        }
-
-    def _rows(self, keys: Sequence[str]) -> list[dict[str, Any]]:
-        """What a hit shows of its items, in the order of `keys`."""
-        if not keys:
-            return []
-        with named(self._manifest["index"]["table"]):
-            found = self._table.search().where(isin("key", keys).sql).select(list(_COLUMNS)).limit(len(keys)).to_arrow()
-        rows: dict[str, dict[str, Any]] = {}
-        for row in found.to_pylist():
-            root = self._roots.get(row["collection"], "")
-            rows[row["key"]] = {
-                "key": row["key"],
-                "modality": row["modality"],
-                "collection": row["collection"],
-                "content_hash": row["content_hash"],
-                "uri": row["uri"],
-                "text": row["text"],
-                "attributes": json.loads(row["attributes"]),
-                "path": str(Path(root) / row["uri"]) if row["uri"] else "",
+    def search_many(
+        self,
+        queries: Sequence[Query],
+        *,
+        target: str | None = None,
+        k: int = 10,
+        offset: int = 0,
+        mode: Mode = "auto",
+        where: Where | None = None,
+        fold: bool = False,
+        hubness: bool = True,
+    ) -> list[Answer]:
+        """As `search`, of each query; encoders and the search by vector are called once for many."""
+        if k < 1 or offset < 0 or offset + k > CANDIDATES:
+            raise UserError(
+                f"k is {k}" + (f" from {offset} on" if offset else ""), f"ask for 1 to {CANDIDATES} hits in all"
+            )
+        page = slice(offset, offset + k)
+        out: list[Answer] = []
+        for start in range(0, len(queries), _TOGETHER):
+            asked = [self._embedder.ask(query, mode, self._look_up) for query in queries[start : start + _TOGETHER]]
+            targets = [self._target(target, one) for one in asked]
+            sought = {
+                name: Sought(name, self._galleries.narrowed(name, where), bounded=bool(where), hubness=hubness)
+                for name in dict.fromkeys(targets)
             }
-        return [rows[key] for key in keys if key in rows]
+            out += self._answers(asked, [sought[name] for name in targets], page, fold=fold)
+        return out
 
-    def _encode(self, modality: str, contents: Sequence[Any]) -> Array:
-        vectors = {}
-        for name, encoder in self._encoders(modality).items():
-            encoded = encoder.encode([encoder.transform(content) for content in contents])
-            for _, error in encoded.failures:
-                raise error
-            vectors[name] = encoded.vectors
-        return normalise(self._space.project(modality, vectors))
+    def _answers(self, asked: Sequence[Asked], sought: Sequence[Sought], page: slice, *, fold: bool) -> list[Answer]:
+        vectors = self._embedder.embed(asked)
+        ranked: dict[int, Ranked] = {}
+        for target in dict.fromkeys(sought):
+            places = [place for place, one in enumerate(sought) if one == target]
+            found = self._ranker.rank([asked[place] for place in places], [vectors[place] for place in places], target)
+            ranked |= zip(places, found, strict=True)
+        pages = [self._page(ranked[place], one, page, fold=fold) for place, one in enumerate(sought)]
+        items = self._items([one for keys, _ in pages for key, others in keys.items() for one in (key, *others)])
+        return [
+            Answer(
+                space=self.name,
+                space_id=self.space_id,
+                query=one.told,
+                target=sought[place].target,
+                mode=ranked[place].mode,
+                offset=page.start,
+                more=pages[place][1],
+                hits=self._hits(one, vectors[place], ranked[place], sought[place], pages[place][0], items),
+                notes=(*one.notes, *_ambiguous(ranked[place])),
+                alike=ranked[place].alike,
+            )
+            for place, one in enumerate(asked)
+        ]
 
-    def _encoders(self, modality: str) -> dict[str, Encoder]:
-        from tasks.encoders.protocol import EncoderError
-        from tasks.encoders.registry import load, resolve
+    def embed(self, query: Query) -> tuple[Array, str]:
+        """The joint vector (dim,) of a query, and its modality: the medium's; "" for a vector of unknown modality."""
+        asked = self._embedder.ask(query, "vector", self._look_up)
+        (vector,) = self._embedder.embed([asked])
+        assert vector is not None
+        return vector, asked.modality
 
+    def why(self, query: Query, key: str, *, k: int = 3) -> list[Evidence]:
+        """The known pairs of the training set that speak most for an item as the answer to a query, best first."""
+        vector, modality = self.embed(query)
+        target, hit = self._look_up(key)
+        if not modality:
+            raise UserError("the vector's modality is not known", f"say one of {', '.join(self.modalities)}")
+        found = evidence(self._store, self._galleries, (vector, modality), (hit, target), k)
+        items = self._items([one for pair in found for one in pair.keys])
+        return [
+            Evidence(items[pair.keys[0]][0], items[pair.keys[1]][0], pair.score, *pair.similarities) for pair in found
+        ]
+
+    def item(self, key: str) -> Known:
+        """What is known of an item. Raises `UserError` when the space holds none of this key."""
+        found = self._items([key])
+        if key not in found:
+            raise self._no_item(key)
+        split = self._read([key], ["split"])[0]["split"]
+        others = self._items(sorted(partners(self._store, [key])[key]))
+        item = found[key][0]
+        return Known(**_fields(item), split=split, pairs=tuple(one for one, _ in others.values()))
+
+    def media_path(self, key: str) -> Path:
+        """The file of an item, inside its collection's folder; raises `UserError` where there is none such."""
+        found = self._items([key])
+        if key not in found:
+            raise self._no_item(key)
+        item = found[key][0]
+        root = Path(self._roots.get(item.collection, ""))
+        if not item.uri or not self._roots.get(item.collection):
+            raise UserError(f"item {key} is no file ({item.modality})", "ask for a medium")
         try:
-            return {
-                name: load(resolve(name, modality), device=self._device, models_dir=self._workspace.models)
-                for name in self._space.heads[modality].encoders
-            }
-        except EncoderError as error:
-            raise UserError(error.message, error.mend) from None
+            return locate(root, on_disk(root, item.uri))
+        except MediaError as error:
+            raise UserError(f"{item.uri} of {item.collection}: {error.message}", "look for the file") from None
 
-    def _reads(self, query: str) -> bool:
-        """Whether a text encoder reads the script of the query; one that states no languages is trusted."""
-        from tasks.media.text import cjk_runs
+    def _page(self, ranked: Ranked, sought: Sought, page: slice, *, fold: bool) -> tuple[dict[str, list[str]], bool]:
+        """The keys of the hits on a page, each with those folded under it, and whether others follow."""
+        under: dict[str, list[str]] = {key: [] for key in ranked.scores}
+        if fold:
+            under = self._folded(list(ranked.scores), sought.target)
+        keys = list(under)
+        return {key: under[key] for key in keys[page]}, len(keys) > page.stop
 
-        spoken = [one["languages"] for one in self._config["encoders"].get("text", [])]
-        if any(not languages or {"zh", "ja", "ko"} & set(languages) for languages in spoken):
-            return True
-        return not cjk_runs(query)
+    def _hits(
+        self,
+        asked: Asked,
+        vector: Array | None,
+        ranked: Ranked,
+        sought: Sought,
+        page: Mapping[str, Sequence[str]],
+        items: Mapping[str, tuple[Item, str]],
+    ) -> list[Hit]:
+        keys = [key for key in page if key in items]
+        moments: dict[str, Moment] = {}
+        if vector is not None and ranked.lasting:
+            contents = [items[key][1] for key in keys]
+            moments = self._locator.moments(vector, asked.modality if sought.hubness else "", sought.target, contents)
+        return [
+            Hit(
+                **_fields(items[key][0]),
+                score=ranked.scores[key],
+                similarity=ranked.cosines.get(key),
+                found_by=tuple(name for name, found in ranked.ways.items() if key in found),
+                start=moments[items[key][1]].start if items[key][1] in moments else None,
+                folded=tuple(items[one][0] for one in page[key] if one in items),
+                **ranked.meant.get(key, {}),
+            )
+            for key in keys
+        ]
 
-    def _target(self, wanted: str | None, query: str | None, k: int) -> str:
-        """The modality to search, and a check of what was asked."""
-        if not 1 <= k <= 1_000:
-            raise UserError(f"k is {k}", "ask for 1 to 1000 hits")
+    def _folded(self, keys: Sequence[str], modality: str) -> dict[str, list[str]]:
+        """The first of each set of near-duplicates, in order, and the others behind it."""
+        rows = {row["key"]: row for row in self._read(keys, ["key", "collection", "content_hash"])}
+        there = [key for key in keys if key in rows]
+        table = next((one["table"] for one in self._manifest["encoded"] if one["modality"] == modality), None)
+        first = representatives(self._store, table, [rows[key] for key in there])
+        out: dict[str, list[str]] = {}
+        for key, place in zip(there, first, strict=True):
+            if there[place] == key:
+                out[key] = []
+            else:
+                out[there[place]].append(key)
+        return out
+
+    def _look_up(self, key: str) -> tuple[str, Array]:
+        """Modality and joint vector of an item."""
+        rows = self._read([key], ["modality", "vector"])
+        if not rows:
+            raise self._no_item(key)
+        return str(rows[0]["modality"]), np.asarray(rows[0]["vector"], np.float32)
+
+    def _no_item(self, key: str) -> UserError:
+        return UserError(f"space {self.name} holds no item {key!r}", "take a key from the hits of a search")
+
+    def _items(self, keys: Sequence[str]) -> dict[str, tuple[Item, str]]:
+        """Items and their content hashes by key, in the order of `keys`; those that are not there are left out."""
+        names = ("key", "modality", "collection", "uri", "text", "attributes", "content_hash")
+        rows = {}
+        for row in self._read(keys, names):
+            content = row.pop("content_hash")
+            path = str(Path(self._roots.get(row["collection"], "")) / row["uri"]) if row["uri"] else ""
+            rows[row["key"]] = Item(**row | {"attributes": json.loads(row["attributes"])}, path=path), content
+        return {key: rows[key] for key in keys if key in rows}
+
+    def _read(self, keys: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Rows of the table by key, in any order."""
+        rows: list[dict[str, Any]] = []
+        for part in _chunks(list(dict.fromkeys(keys))):
+            with named(self._table):
+                search = self._galleries.table.search().where(isin("key", part).sql).select(list(columns))
+                rows += search.limit(len(part)).to_arrow().to_pylist()
+        return rows
+
+    def _target(self, wanted: str | None, asked: Asked) -> str:
+        """The modality to search."""
         if wanted is None:
-            return next(name for name in self.modalities if name != query)
+            if len(asked.parts) > 1:
+                return asked.modality or self.modalities[0]
+            return next(name for name in self.modalities if name != asked.modality)
         if wanted not in self.modalities:
             raise UserError(f"space {self.name} holds no {wanted!r}", f"search for one of {', '.join(self.modalities)}")
         return wanted
+
+
+def _ambiguous(ranked: Ranked) -> tuple[str, ...]:
+    """What to say of a query whose first answers score alike."""
+    by = " by meaning" if ranked.mode == "hybrid" else ""
+    return (f"ambiguous: the first {ranked.alike} answers{by} score alike",) if ranked.alike else ()
+
+
+def _fields(item: Item) -> dict[str, Any]:
+    """The fields of an item itself, by name."""
+    return {one.name: getattr(item, one.name) for one in fields(Item)}
+
+
+def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), _KEYS):
+        yield keys[start : start + _KEYS]

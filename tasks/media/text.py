@@ -35,11 +35,20 @@ def clean_text(text: str, *, max_chars: int) -> CleanText:
     >>> clean_text("abcdef", max_chars=3)
     CleanText(text='abc', truncated=True)
     """
-    kept = "".join(c if _visible(c) else " " if c.isspace() else "" for c in unicodedata.normalize("NFC", text))
-    clean = _SPACE.sub(" ", kept).strip()
+    clean = clean_line(text)
     if not clean:
         raise MediaError("text_empty", "the text holds no visible character")
     return CleanText(clean[:max_chars].rstrip(), len(clean) > max_chars)
+
+
+def clean_line(text: str) -> str:
+    r"""As `clean_text`, of any length; "" where no visible character is left.
+
+    >>> clean_line(" two\n cats\x00 ")
+    'two cats'
+    """
+    kept = "".join(c if _visible(c) else " " if c.isspace() else "" for c in unicodedata.normalize("NFC", text))
+    return _SPACE.sub(" ", kept).strip()
 
 
 def _visible(character: str) -> bool:

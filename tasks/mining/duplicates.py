@@ -55,6 +55,33 @@ def leaks(held: Array, train: Array, threshold: float, *, cells: int = CELLS) ->
     return _by_score(found, rows[found, 0], scores[found, 0])
 
 
+def first_alike(contents: Indices, x: Array, thresholds: Array) -> Indices:
+    """For each of n rows, best first, the place of the row that stands for it: its own, or that of a former one.
+
+    A row joins the former one that stands for itself and has the same number in `contents` (n,), else the nearest of
+    those whose cosine in `x` (n, d), unit vectors, reaches its threshold (n,). Rows of width 0 have no cosine.
+
+    >>> x = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
+    >>> first_alike(np.array([0, 1, 2, 1]), x, np.full(4, 0.9, np.float32)).tolist()
+    [0, 1, 0, 1]
+    """
+    first = np.arange(len(contents))
+    cosines = x @ x.T
+    of_content: dict[int, int] = {}
+    kept: list[int] = []
+    for row, content in enumerate(contents.tolist()):
+        place = of_content.get(content, -1)
+        if place < 0 and kept:
+            near = int(cosines[row, kept].argmax())
+            place = kept[near] if cosines[row, kept[near]] >= thresholds[row] else -1
+        if place < 0:
+            kept.append(row)
+            place = row
+        of_content.setdefault(content, place)
+        first[row] = place
+    return first
+
+
 def clusters(pairs: Near, n: int) -> Indices:
     """Sizes of the connected components with two or more of `n` items, the largest first.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,9 @@ class Columns:
     split: str | None = "split"
     id: str | None = "id"
     lexical: tuple[str, ...] = ()
+    question: str | None = "question"
+    answer: str | None = "answer"
+    answer_type: str | None = "answer_type"
     required: frozenset[str] = frozenset()
 
 
@@ -49,6 +52,15 @@ class TextRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """A question about the media of a row, what one or more people answered, and its type where the data says it."""
+
+    text: str
+    answers: tuple[str, ...]
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row of a collection: media and texts that belong together. `locator` is for messages (file:line)."""
 
@@ -59,6 +71,7 @@ class Row:
     split: str | None = None
     group: str | None = None
     attributes: dict[str, Scalar] = field(default_factory=dict)
+    asked: Question | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +137,8 @@ def text_key(collection: str, row_key: str, column: str, text_hash: str, occurre
 def pair_key(left: str, right: str, source: str) -> str:
     """Key of a pair."""
     return digest("pair", left, right, source)
+
+
+def answer_key(item: str, question: str, answer_type: str | None, annotators: Iterable[str]) -> str:
+    """Key of an answered question about a media item: rows that say the same are one."""
+    return digest("answer", item, question, answer_type or "", *annotators)

@@ -42,14 +42,13 @@ def on_disk(root: Path, path: str) -> str:
     return path
 
 
-def read_media(root: Path, file: str, max_bytes: int) -> bytes:
-    """The bytes of a medium. Raises `MediaError`: file_missing, file_empty, file_too_large, path_outside.
+def locate(root: Path, file: str) -> Path:
+    """The file of a medium, without links. Raises `MediaError`: file_missing, path_outside.
 
-    A link is followed only if it ends inside `root`. An `OSError` of the disk passes through: a retry may mend it.
+    A link is followed only if it ends inside `root`.
     """
-    path = root / file
     try:
-        real = path.resolve(strict=True)
+        real = (root / file).resolve(strict=True)
     except (FileNotFoundError, NotADirectoryError):
         raise MediaError("file_missing", "there is no such file") from None
     except RuntimeError:
@@ -58,6 +57,15 @@ def read_media(root: Path, file: str, max_bytes: int) -> bytes:
         raise MediaError("path_outside", "the link leads out of the collection")
     if not real.is_file():
         raise MediaError("file_missing", "this is not a file")
+    return real
+
+
+def read_media(root: Path, file: str, max_bytes: int) -> bytes:
+    """The bytes of a medium, found as `locate` does. Raises `MediaError`: also file_empty, file_too_large.
+
+    An `OSError` of the disk passes through: a retry may mend it.
+    """
+    real = locate(root, file)
     size = real.stat().st_size
     if size == 0:
         raise MediaError("file_empty", "the file holds no byte")

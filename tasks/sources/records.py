@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from tasks.media.registry import Limits, MediaError, get
 from tasks.media.text import clean_text
-from tasks.sources.item import Row, bucket_of, content_hash, digest, media_key, pair_key, text_key
+from tasks.sources.item import Row, answer_key, bucket_of, content_hash, digest, media_key, pair_key, text_key
 
 Record = dict[str, Any]
 
@@ -31,6 +32,7 @@ class Prepared:
 
     items: list[Record] = field(default_factory=list)
     pairs: list[Record] = field(default_factory=list)
+    answers: list[Record] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -43,7 +45,8 @@ def stage(
 ) -> Iterator[tuple[int, str, Record]]:
     """Split one row into staged records (bucket, kind, record): the row, each of its media, each link of two media.
 
-    A medium goes to the bucket of its own path, and a link to one of its own, so that rows which share it meet there.
+    A medium goes to the bucket of its own path, with the question that is asked about it, and a link to one of its own,
+    so that rows which share it meet there.
     A track has the path of the medium that it is `of`, which may turn out to have none. `stat(file)` gives its size in
     bytes and time of change in nanoseconds, (-1, 0) if there is none. Line numbers stay out: a row that moves in its
     file has not changed.
@@ -66,6 +69,10 @@ def stage(
         size, changed = stat(ref.file)
         seen: Record = {"path": ref.path, "file": ref.file, "modality": ref.modality, "size": size, "changed": changed}
         yield bucket_of(digest(ref.modality, ref.path)), "media", shared | seen
+        if row.asked is not None:
+            about = {"modality": ref.modality, "path": ref.path}
+            said = {"question": row.asked.text, "answers": list(row.asked.answers), "type": row.asked.type}
+            yield bucket_of(digest(ref.modality, ref.path)), "answer", about | said
         for _, track in (one for one in inside if one[0] == ref):
             yield bucket_of(digest(track, ref.path)), "media", shared | seen | {"modality": track, "of": ref.modality}
     for left, right in combinations(sorted({(ref.modality, ref.path) for ref in row.media}), 2):
@@ -103,7 +110,12 @@ def prepare(
     mentions: dict[tuple[str, str], Record] = {}
     rows: dict[str, Record] = {}
     links: dict[str, Record] = {}
+    answers: dict[str, Record] = {}
     for kind, record in staged:
+        if kind == "answer":
+            answer = _answer(record, collection, limits)
+            answers[answer["key"]] = answer
+            continue
         if kind == "link":
             ends = [(modality, media_key(collection, modality, path)) for modality, path in record.values()]
             pair = _pair(ends[0], ends[1], collection, bucket_of(digest(*record["left"], *record["right"])))
@@ -123,6 +135,7 @@ def prepare(
     for record in mentions.values():
         _prepare_medium(record, collection, look, done)
     done.pairs += links.values()
+    done.answers += answers.values()
     return done
 
 
@@ -214,6 +227,28 @@ def _prepare_row(record: Record, collection: str, limits: Limits, done: Prepared
         )
     media = [(modality, media_key(collection, modality, path)) for modality, path in record["media"]]
     done.pairs += [_pair(*link, collection, bucket) for link in _links(list(dict.fromkeys(media)), texts)]
+
+
+def _answer(record: Record, collection: str, limits: Limits) -> Record:
+    """An answered question; of several answers the one that most people gave, the first of those that equally many did.
+
+    A question is encoded by its content hash, like a text.
+    """
+    question, *said = (
+        clean_text(one, max_chars=limits.max_chars).text for one in (record["question"], *record["answers"])
+    )
+    item = media_key(collection, record["modality"], record["path"])
+    return {
+        "key": answer_key(item, question, record["type"], said),
+        "collection": collection,
+        "item": item,
+        "question": question,
+        "content_hash": content_hash(question.encode()),
+        "answer": Counter(said).most_common(1)[0][0],
+        "answer_type": record["type"],
+        "annotators": said,
+        "bucket": bucket_of(digest(record["modality"], record["path"])),
+    }
 
 
 def _pair(one: tuple[str, str], other: tuple[str, str], collection: str, bucket: int) -> Record:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tasks.media.registry import modality_of
-from tasks.sources.item import BadRow, Columns, MediaRef, Row, Scalar, SourceError, TextRef, digest
+from tasks.media.text import clean_line
+from tasks.sources.item import BadRow, Columns, MediaRef, Question, Row, Scalar, SourceError, TextRef, digest
 from tasks.sources.paths import canonical, inside
 
 SPLITS = {
@@ -66,6 +67,11 @@ def to_row(
     if isinstance(found, BadRow):
         return found
     media, texts, attributes = found
+    asked = _asked(record, locator, columns)
+    if isinstance(asked, BadRow):
+        return asked
+    if asked is not None and not media:
+        return BadRow(locator, "question_no_medium", "the row asks a question, but names no medium to ask it about")
     declared = attributes.pop(columns.split, None) if columns.split else None
     group = attributes.pop(columns.group, None) if columns.group else None
     name_of = attributes.pop(columns.id, None) if columns.id else None
@@ -83,6 +89,7 @@ def to_row(
         _split(declared) if declared is not None else split,
         None if group is None else str(group),
         attributes,
+        asked,
     )
 
 
@@ -93,6 +100,7 @@ def _cells(
     media: list[MediaRef] = []
     texts: list[TextRef] = []
     attributes: dict[str, Scalar] = {}
+    asking = _asking(record, columns)
     for name, value in record.items():
         if _absent(value) or name.startswith(REMARK):
             continue
@@ -109,9 +117,45 @@ def _cells(
                 if not isinstance(text, str):
                     return BadRow(locator, "row_bad_type", f"{name} holds {type(text).__name__}, not a text")
                 texts.append(TextRef(name, text))
-        elif isinstance(value, str | int | float | bool):
+        elif name not in asking and isinstance(value, str | int | float | bool):
             attributes[name] = value
     return media, texts, attributes
+
+
+def _asking(record: dict[str, Any], columns: Columns) -> tuple[str, ...]:
+    """The columns of a record that ask and answer a question, if it does; one alone of the two is as any other."""
+    if columns.question is None or columns.answer is None or {columns.question, columns.answer} & {*columns.texts}:
+        return ()
+    if any(_absent(record.get(name)) or record[name] == [] for name in (columns.question, columns.answer)):
+        return ()
+    typed = columns.answer_type is not None and not _absent(record.get(columns.answer_type))
+    return (columns.question, columns.answer, *([str(columns.answer_type)] if typed else []))
+
+
+def _asked(record: dict[str, Any], locator: str, columns: Columns) -> Question | BadRow | None:
+    """The question of a record with its answers: texts, numbers, yes or no, or objects that hold one as `answer`."""
+    names = _asking(record, columns)
+    if not names:
+        return None
+    said = [one.get("answer") if isinstance(one, dict) else one for one in _listed(record[names[1]])]
+    said = [one for one in said if not _absent(one)]
+    question, *answers = words = [_said(one) for one in (record[names[0]], *said)]
+    if question is None or None in answers:
+        odd = record[names[0]] if question is None else said[answers.index(None)]
+        return BadRow(locator, "row_bad_type", f"a question or an answer is a text, not {type(odd).__name__}")
+    if any(_SURROGATE.search(one) for one in words if one):
+        return BadRow(locator, "row_not_utf8", "an answer holds half a character (a lone surrogate)")
+    kept = [clean for one in answers if one and (clean := clean_line(one))]
+    if not clean_line(question) or not kept:
+        return BadRow(locator, "text_empty", "the question or its answer holds no visible character")
+    return Question(question, tuple(kept), str(record[names[2]]) if len(names) > 2 else None)
+
+
+def _said(value: Any) -> str | None:
+    """An answer in words; None for what is none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:g}" if isinstance(value, int | float) else None
 
 
 def _split(value: Scalar) -> str:

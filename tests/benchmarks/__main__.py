@@ -18,9 +18,12 @@ BENCHMARKS = (
     "labelling",
     "esc",
     "clips",
+    "captions",
+    "answers",
     "updates",
     "fifty",
     "kills",
+    "serving",
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from storage.workspace import Workspace
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tests.benchmarks.changing import Changing
 from tests.benchmarks.flickr8k import data
 from tests.benchmarks.measured import modalign
@@ -59,7 +59,7 @@ def _latency(old: Path, new: Path) -> list[float]:
         for which in (0, 1) if turn % 2 else (1, 0):
             for words in QUERIES:
                 start = time.perf_counter()
-                searchers[which].by_text(words, k=10)
+                searchers[which].search(Query(text=words), k=10)
                 if turn >= 4:
                     times[which].append(1_000 * (time.perf_counter() - start))
     return [median(one) for one in times]

@@ -113,12 +113,12 @@ def ask(workspace: Path, picture: Path, answers: Any, turn: Any, stop: Any, said
     """
     from storage import workspace as connections
     from storage.workspace import Workspace
-    from tasks.search import Searcher
+    from tasks.search import Query, Searcher
 
     questions = {
-        "words": lambda one: one.by_text("a red circle", mode="text", k=5),
-        "vector": lambda one: one.by_text("a red circle", target="image", mode="vector", k=5),
-        "picture": lambda one: one.by_file(picture, k=5),
+        "words": lambda one: one.search(Query(text="a red circle"), mode="text", k=5),
+        "vector": lambda one: one.search(Query(text="a red circle"), target="image", mode="vector", k=5),
+        "picture": lambda one: one.search(Query(file=picture), k=5),
     }
     held: Any = None
     first: dict[str, list[str]] = {}

@@ -21,9 +21,9 @@ Wide = npt.NDArray[np.float64]
 
 
 def built(store: Store) -> dict[str, list[tuple[Any, ...]]]:
-    """All that equals a fresh build, whatever happened before: items, given pairs, quarantine, embeddings, parts."""
+    """All that equals a fresh build: items, given pairs, answers, quarantine, embeddings, parts."""
     embeddings = [name for name in store.names() if name.startswith(("embeddings_", "parts_"))]
-    names = [schemas.ITEMS, schemas.PAIRS, schemas.QUARANTINE, *embeddings]
+    names = [schemas.ITEMS, schemas.PAIRS, schemas.ANSWERS, schemas.QUARANTINE, *embeddings]
     return {name: contents(store, name, without=FLEETING) for name in names}
 
 

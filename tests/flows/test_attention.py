@@ -20,7 +20,7 @@ from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.alignment.methods import cca, heads
 from tasks.alignment.problem import Choice, Problem
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tasks.upkeep import keep_up
 from tests.flows.runs import params_for
 from tests.tiny import write_collection
@@ -109,10 +109,10 @@ def test_tokens_go_the_whole_way(workspace: Workspace, tmp_path: Path) -> None:
     searcher = Searcher(workspace, device="cpu")
     item = store.read(in_force(workspace)["space"]["table"], ["key", "modality", "uri", "text"]).to_pylist()
     caption = next(row for row in item if row["modality"] == "text")
-    answer = searcher.by_text(caption["text"], target="text", mode="vector", k=1)
+    answer = searcher.search(Query(text=caption["text"]), target="text", mode="vector", k=1)
     assert answer.hits[0].similarity == pytest.approx(1, abs=1e-4)
     picture = next(row for row in item if row["modality"] == "image")
-    (hit,) = searcher.by_file(tmp_path / "shapes" / picture["uri"], target="image", k=1).hits
+    (hit,) = searcher.search(Query(file=tmp_path / "shapes" / picture["uri"]), target="image", k=1).hits
     assert (hit.key, hit.similarity) == (picture["key"], pytest.approx(1, abs=1e-4))
 
 

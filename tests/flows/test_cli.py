@@ -14,7 +14,8 @@ from tests.tiny import write_collection
 
 COMMANDS = ("init", "demo", "run", "ingest", "align", "evaluate", "search", "status", "doctor", "plan", "update",
             "spaces", "extend", "promote", "rollback", "diff", "quarantine", "gc", "deploy", "schedule",
-            "compare", "curve", "suggest", "finetune", "lsa")  # fmt: skip
+            "compare", "curve", "suggest", "finetune", "lsa", "caption", "ask", "evaluate-answers",
+            "serve")  # fmt: skip
 
 
 def call(*words: str) -> int:
@@ -60,8 +61,8 @@ def test_the_starter_is_the_defaults(workspace_env: Path, monkeypatch: pytest.Mo
     assert call("init") == 0
     path = Path("modalign.toml")
     assert tomllib.loads(path.read_text(encoding="utf-8")) == {"settings": {}, "params": {name: {} for name in (
-        "columns", "preprocess", "encode", "index", "mine", "align", "finetune", "lsa", "assess", "gate", "refit",
-        "keep")}}  # fmt: skip
+        "columns", "preprocess", "encode", "index", "mine", "align", "finetune", "lsa", "assess", "answers", "gate",
+        "refit", "keep")}}  # fmt: skip
     assert call("init") == 2
     assert call("init", "--force") == 0
     assert path.with_suffix(".toml.bak").exists()

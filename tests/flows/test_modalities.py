@@ -25,7 +25,7 @@ from tasks.alignment.methods.rounds import ROUNDS
 from tasks.alignment.space import JointSpace
 from tasks.promote import decide
 from tasks.refs import Aligned, Outcome
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tests.flows.law import projection_faults
 from tests.flows.runs import artifacts, params_for
 from tests.sounds import tone, written
@@ -159,10 +159,10 @@ def test_any_modality_finds_any_other(joined: Made) -> None:
     """A picture finds sounds, a sound finds pictures, words find both."""
     searcher = Searcher(joined.workspace, "scenes")
     for name, target in (("0003.png", "audio"), ("0003.wav", "image"), ("0003.wav", "text")):
-        hits = searcher.by_file(joined.source / name, target=target, k=5).hits
+        hits = searcher.search(Query(file=joined.source / name), target=target, k=5).hits
         assert len(hits) == 5
         assert {hit.modality for hit in hits} == {target}
-    assert {hit.modality for hit in searcher.by_text("a red circle", target="audio", k=5).hits} == {"audio"}
+    assert {hit.modality for hit in searcher.search(Query(text="a red circle"), target="audio", k=5).hits} == {"audio"}
 
 
 def test_the_same_run_again_fits_nothing(joined: Made) -> None:

@@ -22,7 +22,7 @@ from storage.workspace import Workspace
 from tasks.encoders.registry import load, resolve
 from tasks.media.registry import Limits, get
 from tasks.refs import Updated
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tasks.upkeep import keep_up
 from tests.flows.law import built, differences, moment_faults
 from tests.flows.runs import params_for
@@ -155,7 +155,7 @@ def test_a_sound_is_found_with_its_time(kept: Made, tmp_path: Path, capsys: pyte
     whistle = tmp_path / "query.wav"
     whistle.write_bytes(written(tone(5.0, 6_000, RATE, noise=99), rate=RATE))
     searcher = Searcher(kept.workspace, device="cpu")
-    answer = searcher.by_file(whistle, target="audio", k=9)
+    answer = searcher.search(Query(file=whistle), target="audio", k=9)
     hits = {hit.uri: hit for hit in answer.hits}
     assert set(hits) - {"red-long.wav"} == {name for name in kept.names() if name.startswith("black")}
     assert all(hits[name].start == 0 for name in hits if name != "red-long.wav")
@@ -167,12 +167,12 @@ def test_a_sound_is_found_with_its_time(kept: Made, tmp_path: Path, capsys: pyte
     (line,) = [one for one in capsys.readouterr().out.splitlines() if "red-long.wav" in one]
     assert f"0:00:{int(long.start)}" in line
     assert {hit.probability for hit in answer.hits} == {None}
-    said = searcher.by_text("a black circle", target="audio", k=CLIPS + 1, mode="vector").hits
+    said = searcher.search(Query(text="a black circle"), target="audio", k=CLIPS + 1, mode="vector").hits
     assert {hit.uri for hit in said} == set(kept.names())
     (start,) = [hit.start for hit in said if hit.uri == "red-long.wav"]
     assert start is not None
     assert WHISTLE - WINDOW < start < WHISTLE + 2
-    plain = searcher.by_text("black", target="audio", k=3, mode="text").hits
+    plain = searcher.search(Query(text="black"), target="audio", k=3, mode="text").hits
     assert {hit.start for hit in plain} == {None}
 
 
@@ -181,11 +181,11 @@ def test_a_filter_holds_for_parts(kept: Made, tmp_path: Path) -> None:
     whistle = tmp_path / "query.wav"
     whistle.write_bytes(written(tone(5.0, 6_000, RATE, noise=99), rate=RATE))
     searcher = Searcher(kept.workspace, device="cpu")
-    only = searcher.by_file(whistle, target="audio", k=9, where=eq("uri", "red-long.wav")).hits
+    only = searcher.search(Query(file=whistle), target="audio", k=9, where=eq("uri", "red-long.wav")).hits
     assert [(hit.uri, hit.found_by) for hit in only] == [("red-long.wav", ("part",))]
     assert only[0].start is not None
     assert WHISTLE - WINDOW < only[0].start < WHISTLE + 2
-    assert searcher.by_file(whistle, target="audio", k=9, where=eq("uri", "none")).hits == []
+    assert searcher.search(Query(file=whistle), target="audio", k=9, where=eq("uri", "none")).hits == []
 
 
 def test_an_update_brings_parts_along(made: Made) -> None:
@@ -213,7 +213,8 @@ def test_an_update_brings_parts_along(made: Made) -> None:
     done = update(UpdateParams(overrides=("encode.parts=false",)))
     assert done.ingested[0].stages == ()
     assert (made.table("parts"), made.table("moments")) == (None, None)
-    (hit, *_) = Searcher(made.workspace, device="cpu").by_text("a red circle", target="audio", mode="vector").hits
+    searcher = Searcher(made.workspace, device="cpu")
+    (hit, *_) = searcher.search(Query(text="a red circle"), target="audio", mode="vector").hits
     assert hit.start is None
     done = update(UpdateParams(overrides=("encode.parts=true",)))
     assert encoded(done) == {"audio": CLIPS + 1}

@@ -14,7 +14,7 @@ from storage import schemas
 from storage.promotions import manifest_of
 from storage.tables import Store
 from storage.workspace import Workspace
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tests.flows.law import built, differences, projection_faults, repeated
 from tests.flows.processes import Command, here, modalign, reason
 from tests.flows.runs import params_for
@@ -54,8 +54,8 @@ class Case:
         return self.workspace.store
 
     def _answers(self, searcher: Searcher) -> list[tuple[str, float]]:
-        words = searcher.by_text("a red circle", mode="vector", k=5)
-        picture = searcher.by_file(self.source / "0002.png", k=5)
+        words = searcher.search(Query(text="a red circle"), mode="vector", k=5)
+        picture = searcher.search(Query(file=self.source / "0002.png"), k=5)
         return [(hit.key, hit.score) for hit in words.hits + picture.hits]
 
     def update(self) -> Command:
@@ -220,11 +220,11 @@ def test_a_source_that_is_gone(made: Case) -> None:
     """
     away = made.folder / "away"
     made.source.rename(away)
-    answers, rows = made.searcher.by_text("red", k=5, mode="vector"), made.store.count(schemas.ITEMS)
+    answers, rows = made.searcher.search(Query(text="red"), k=5, mode="vector"), made.store.count(schemas.ITEMS)
     done = made.update()
     assert done.end() == 2
     assert str(made.source) in reason(done)
-    assert made.searcher.by_text("red", k=5, mode="vector") == answers
+    assert made.searcher.search(Query(text="red"), k=5, mode="vector") == answers
     assert made.store.count(schemas.ITEMS) == rows
     away.rename(made.source)
     made.mended()

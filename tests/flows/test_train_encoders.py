@@ -25,7 +25,7 @@ from tasks.encoders.automodel_names import encoder_folder
 from tasks.encoders.origin import read_origin
 from tasks.encoders.registry import load, resolve
 from tasks.refs import Aligned, TrainedOutcome
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tests.flows.runs import params_for
 from tests.flows.test_cli_changes import Terminal
 from tests.tiny import draw, save_encoders
@@ -122,7 +122,7 @@ def test_a_better_encoder_takes_over(made: Made) -> None:
     assert not [stage for one in again.ingested for stage in one.stages]
     assert again.spaces[0].decision is None
     gc(KeepParams())
-    assert Searcher(made.workspace).by_text("a red circle", mode="vector", k=3).hits
+    assert Searcher(made.workspace).search(Query(text="a red circle"), mode="vector", k=3).hits
 
 
 def test_no_better_encoder_is_not_written(made: Made) -> None:
@@ -153,7 +153,7 @@ def test_a_refused_encoder_waits_for_a_person(made: Made) -> None:
     assert encoder_folder(name).is_dir()
     assert promote_by_hand(made.workspace, done.decision.space_id, force=True).event == "promoted"
     assert made.table("text") in made.store.names()
-    assert Searcher(made.workspace).by_text("a red circle", mode="vector", k=3).hits
+    assert Searcher(made.workspace).search(Query(text="a red circle"), mode="vector", k=3).hits
     for method in ("ridge", "procrustes"):
         update(UpdateParams(overrides=(f"align.method={method}", "gate.policy=always"), refit=True))
     assert not encoder_folder(name).exists()
@@ -193,7 +193,7 @@ def test_an_encoder_of_the_texts_stands_beside_the_other(made: Made) -> None:
     assert wider is not None
     assert made.recorded["text"] == (*made.encoders["text"], wider)
     for words in ("a red circle", "xyzzy"):
-        assert len(Searcher(made.workspace).by_text(words, mode="vector", k=3).hits) == 3
+        assert len(Searcher(made.workspace).search(Query(text=words), mode="vector", k=3).hits) == 3
 
 
 def test_from_the_command_line(made: Made, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from storage.promotions import history, manifest_of
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.refs import Updated
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tests.flows.runs import contents, params_for
 from tests.tiny import draw, save_encoders
 
@@ -60,7 +60,8 @@ class Made:
         """Keys and scores of a few searches in the space in force."""
         searcher = Searcher(self.workspace)
         found = [
-            searcher.by_text(words, mode="vector", k=5) for words in ("a red circle", "blue", "the cross at the top")
+            searcher.search(Query(text=words), mode="vector", k=5)
+            for words in ("a red circle", "blue", "the cross at the top")
         ]
         return [(hit.key, hit.score) for answer in found for hit in answer.hits]
 
@@ -267,14 +268,14 @@ def test_a_worse_space_is_refused_and_a_forced_one_rolled_back(made: Made) -> No
 def test_readers_see_one_version(made: Made) -> None:
     """A searcher opened before an update answers as before during and after it; one opened anew sees the new item."""
     old = Searcher(made.workspace)
-    before = [hit.key for hit in old.by_text("red", mode="text", k=50).hits]
+    before = [hit.key for hit in old.search(Query(text="red"), mode="text", k=50).hits]
     picture, _ = draw(97)
     picture.save(made.source / "0097.png")
     made.rows.append({"file_name": "0097.png", "caption": "red picture", "split": "train"})
     made.write()
     made.update()
-    assert [hit.key for hit in old.by_text("red", mode="text", k=50).hits] == before
-    assert len(Searcher(made.workspace).by_text("red", mode="text", k=50).hits) == len(before) + 1
+    assert [hit.key for hit in old.search(Query(text="red"), mode="text", k=50).hits] == before
+    assert len(Searcher(made.workspace).search(Query(text="red"), mode="text", k=50).hits) == len(before) + 1
 
 
 def test_two_updates_with_upkeep_keep_what_a_roll_back_needs(made: Made) -> None:

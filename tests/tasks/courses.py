@@ -97,6 +97,8 @@ def first_photos(root: Path, paths: list[str], *, plain: bool) -> Folder:
             ("", record("", [at["sub/b.png"]], ["the green square", ""], group="g")),
             ("", record("", [at["b.png"], at["a.png"]], [], group="g", tag="猫")),
             ("", record("", [at["c.png"], "note.txt"], ["the black bar on the left"])),
+            ("", record("", [at["a.png"]], [], question="a red circle", answer=["a bar", "a cross", "a cross"])),
+            ("", record("", [at["b.png"], at["a.png"]], [], question="the place", answer="left", answer_type="place")),
             ("", histories.JUNK[2]),
         ]
     folder.write()
@@ -234,7 +236,7 @@ def assert_equal(ground: Ground, workspace: Workspace, fresh: Workspace) -> None
     """The law of updates: the workspace against a fresh build of the photos alone, `others` being as it always was."""
     everything, wanted = state_of(workspace.store), state_of(fresh.store)
     found, others = everything.of("photos"), everything.of("others")
-    for name in ("items", "pairs", "quarantine"):
+    for name in ("items", "pairs", "answers", "quarantine"):
         assert updates.differences(getattr(found, name), getattr(wanted, name)) == [], name
     for table in found.embeddings.keys() | wanted.embeddings.keys():
         both = ground.others.embeddings[table] | wanted.embeddings.get(table, {})
@@ -242,7 +244,7 @@ def assert_equal(ground: Ground, workspace: Workspace, fresh: Workspace) -> None
     for table in found.parts.keys() | wanted.parts.keys():
         beside = ground.others.parts[table] | wanted.parts.get(table, {})
         assert updates.differences(found.parts.get(table, {}), beside) == [], table
-    for name in ("items", "pairs", "quarantine"):
+    for name in ("items", "pairs", "answers", "quarantine"):
         assert getattr(others, name) == getattr(ground.others, name)
     for name in workspace.store.strings(schemas.PUBLISHED, "name"):
         updates.assert_projected(workspace.store, name, [wanted, ground.others])

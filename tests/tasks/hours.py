@@ -20,7 +20,7 @@ from tasks.moments import project_moments
 from tasks.project import project_items
 from tasks.promote import decide, enact
 from tasks.refs import Aligned
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tests.tasks.updates import build
 
 
@@ -50,7 +50,7 @@ def main(folder: str, encoders: str, queries: str) -> None:
             moments = project_moments.fn(workspace, space, collections, encoded, IndexParams())
             aligned = Aligned(space=space, index=index, collections=collections, encoded=encoded, groups=done.groups)
             enact(workspace.store, aligned, decide(workspace.store, aligned, GateParams(policy="always")))
-            answer = Searcher(workspace, modality, device="cpu").by_file(Path(query), target=modality, k=8)
+            answer = Searcher(workspace, modality, device="cpu").search(Query(file=Path(query)), target=modality, k=8)
             told[modality] = {"parts": moments.rows, "hits": [[hit.uri, hit.start] for hit in answer.hits]}
     print(json.dumps(told | {"peak": peak()}))
 

@@ -186,6 +186,20 @@ class Histories(RuleBasedStateMachine):
 
     @edit(
         number=numbers,
+        question=st.sampled_from([None, "", *histories.CAPTIONS[:3], "the place"]),
+        answer=st.sampled_from([None, "left", 2, True, [], ["left", " ", "top"], [{"answer": "left"}], {"a": 1}]),
+        kind=st.sampled_from([None, None, "place"]),
+    )
+    def ask_about_a_row(self, *, number: int, question: Any, answer: Any, kind: Any) -> None:
+        def change(home: str, line: dict[str, Any]) -> histories.Line:
+            asked = {"question": question, "answer": answer, "answer_type": kind}
+            kept = {name: value for name, value in line.items() if name not in asked}
+            return kept | {name: value for name, value in asked.items() if value is not None}
+
+        self._edit(number, change)
+
+    @edit(
+        number=numbers,
         column=st.sampled_from(["mood", "tag", "group", "split", "id"]),
         value=st.sampled_from([None, "", "x", "g", "test", "train", 3, True]),
         everywhere=st.booleans(),
@@ -407,6 +421,35 @@ def test_two_rows_that_link_the_same_media(course: Course) -> None:
     del course.folder.lines[-1]
     course.check()
     assert not linked()
+
+
+def test_a_question_that_changes(course: Course) -> None:
+    """A question that is asked, asked otherwise and taken away, by two rows of one picture or by one, is each time
+    there as often as a fresh build has it; equal rows are one answer.
+    """
+
+    def asked() -> list[tuple[str, str]]:
+        rows = state_of(course.workspace.store).of("photos").answers.values()
+        return sorted((row["question"], row["answer"]) for row in rows if row["question"].startswith("what"))
+
+    def ask(id_: str, question: str, answer: Any) -> None:
+        course.folder.lines.append(("", record("", ["a.png"], [], id=id_, question=question, answer=answer)))
+        course.check()
+
+    ask("one", "what is it", "a bar")
+    ask("two", "what is it", "a bar")
+    assert asked() == [("what is it", "a bar")]
+    del course.folder.lines[-2]
+    course.check()
+    assert asked() == [("what is it", "a bar")]
+    ask("three", "what is it", ["a bar", "a cross", "a cross"])
+    assert asked() == [("what is it", "a bar"), ("what is it", "a cross")]
+    course.folder.lines[-2:] = [("", record("", ["a.png"], [], id="two", question="what colour", answer=3))]
+    course.check()
+    assert asked() == [("what colour", "3")]
+    course.folder.lines.pop()
+    course.check()
+    assert asked() == []
 
 
 def test_a_text_file_beside_a_caption(course: Course) -> None:

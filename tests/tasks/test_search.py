@@ -21,7 +21,7 @@ from tasks.encoders.image_encoder import ImageEncoder
 from tasks.encoders.protocol import Encoded
 from tasks.media.registry import MediaError
 from tasks.metrics.calibration import LEVELS, Calibration, Curve
-from tasks.search import Searcher
+from tasks.search import Query, Searcher
 from tests.flows.runs import params_for
 from tests.tiny import write_collection
 
@@ -59,7 +59,7 @@ def test_vectors_rank_by_corrected_cosine(workspace: Workspace) -> None:
         if row["modality"] == "text"
     }
     best = sorted(scores, key=lambda key: (-scores[key], key))[:5]
-    answer = searcher.by_file(workspace.root.parent / "shapes" / "0003.png", k=5)
+    answer = searcher.search(Query(file=workspace.root.parent / "shapes" / "0003.png"), k=5)
     assert (answer.target, answer.mode) == ("text", "vector")
     assert [hit.key for hit in answer.hits] == best
     assert [hit.score for hit in answer.hits] == pytest.approx([scores[key] for key in best], abs=1e-3)
@@ -74,14 +74,15 @@ def test_a_file_that_breaks_while_it_is_encoded(workspace: Workspace, monkeypatc
         lambda self, inputs: Encoded(np.zeros((1, self.spec.dim), np.float32), np.zeros(1, np.bool_), cut),
     )
     with pytest.raises(UserError, match="it ends too early"):
-        Searcher(workspace).by_file(workspace.root.parent / "shapes" / "0003.png")
+        Searcher(workspace).search(Query(file=workspace.root.parent / "shapes" / "0003.png"))
 
 
 def test_hybrid_is_the_fusion_of_both_rankings(workspace: Workspace) -> None:
     """A hybrid answer is the reciprocal-rank fusion of the vector answer and the full-text answer."""
     searcher = Searcher(workspace)
     asked = {
-        mode: searcher.by_text("a red circle", target="image", k=40, mode=mode) for mode in ("vector", "text", "hybrid")
+        mode: searcher.search(Query(text="a red circle"), target="image", k=40, mode=mode)
+        for mode in ("vector", "text", "hybrid")
     }
     lists = [[hit.key for hit in asked[mode].hits] for mode in ("vector", "text")]
     fused = reciprocal_rank_fusion(lists, [1.0, 1.0])
@@ -92,12 +93,12 @@ def test_hybrid_is_the_fusion_of_both_rankings(workspace: Workspace) -> None:
 def test_words_find_by_stem_and_by_characters(workspace: Workspace) -> None:
     """Full text finds `circles` where the caption says circle, and Chinese words inside longer ones."""
     searcher = Searcher(workspace)
-    english = searcher.by_text("circles", target="image", k=5, mode="text").hits
+    english = searcher.search(Query(text="circles"), target="image", k=5, mode="text").hits
     assert english
     assert all("circle" in hit.text for hit in english)
-    chinese = searcher.by_text("圆", target="image", k=40, mode="text").hits
+    chinese = searcher.search(Query(text="圆"), target="image", k=40, mode="text").hits
     assert len(chinese) == sum(CHINESE[n % 3] != "绿色的方块" for n in range(40))
-    (best, *_) = searcher.by_text("绿色方块", target="image", k=3, mode="text").hits
+    (best, *_) = searcher.search(Query(text="绿色方块"), target="image", k=3, mode="text").hits
     assert best.attributes["title"] == "绿色的方块"
 
 
@@ -123,16 +124,16 @@ def calibrated(workspace: Workspace, usual: float) -> Iterator[Searcher]:
 def test_hits_tell_what_their_score_means(workspace: Workspace) -> None:
     """Probability and percentile are those of CSLS, 2·cos − r(query) − r(item), by hand; the hits stay as they are."""
     picture = workspace.root.parent / "shapes" / "0003.png"
-    plain = Searcher(workspace).by_file(picture, k=8)
+    plain = Searcher(workspace).search(Query(file=picture), k=8)
     assert {(hit.probability, hit.percentile) for hit in plain.hits} == {(None, None)}
     with calibrated(workspace, usual=11) as searcher:
         table = searcher._manifest["space"]["table"]
         rows = workspace.store.read(table, ["uri", "hubness_text"]).to_pylist()
         own = next(row["hubness_text"] for row in rows if row["uri"] == "0003.png")
-        answer = searcher.by_file(picture, k=8)
-        assert searcher.by_file(picture, k=8) == answer
-        filtered = searcher.by_file(picture, k=8, where=eq("split", "train"))
-        other_way = searcher.by_text("a red circle", target="image", k=3)
+        answer = searcher.search(Query(file=picture), k=8)
+        assert searcher.search(Query(file=picture), k=8) == answer
+        filtered = searcher.search(Query(file=picture), k=8, where=eq("split", "train"))
+        other_way = searcher.search(Query(text="a red circle"), target="image", k=3)
     assert [(hit.key, hit.score) for hit in answer.hits] == [(hit.key, hit.score) for hit in plain.hits]
     for hit in answer.hits:
         csls = hit.score - own
@@ -147,7 +148,7 @@ def test_an_ambiguous_query_is_marked(workspace: Workspace) -> None:
     """Where more answers are left open than is usual, the perplexity of the first ten scores tells how many."""
     picture = workspace.root.parent / "shapes" / "0003.png"
     with calibrated(workspace, usual=1) as searcher:
-        answer = searcher.by_file(picture, k=10)
+        answer = searcher.search(Query(file=picture), k=10)
     weight = np.exp(np.array([hit.score for hit in answer.hits]) / 0.1)
     share = weight / weight.sum()
     assert answer.alike == max(2, round(float(np.exp(-(share * np.log(share)).sum()))))
@@ -160,7 +161,7 @@ def test_a_space_that_was_not_assessed_is_searched(workspace: Workspace) -> None
     before = path.read_bytes()
     try:
         path.unlink()
-        (hit,) = Searcher(workspace).by_text("a red circle", k=1, mode="vector").hits
+        (hit,) = Searcher(workspace).search(Query(text="a red circle"), k=1, mode="vector").hits
         assert (hit.probability, hit.percentile) == (None, None)
         path.write_text("{", encoding="utf-8")
         with pytest.raises(StorageError, match="evaluate"):
@@ -172,7 +173,9 @@ def test_a_space_that_was_not_assessed_is_searched(workspace: Workspace) -> None
 def test_a_filter_bounds_the_hits(workspace: Workspace) -> None:
     """With a filter on the split every hit is of that split, and k of them are found where there are k."""
     searcher = Searcher(workspace)
-    hits = searcher.by_text("a red circle", target="text", k=10, mode="vector", where=eq("split", "train")).hits
+    hits = searcher.search(
+        Query(text="a red circle"), target="text", k=10, mode="vector", where=eq("split", "train")
+    ).hits
     assert len(hits) == 10
     rows = workspace.store.read(searcher._manifest["space"]["table"], ["key", "split"]).to_pylist()
     splits = {row["key"]: row["split"] for row in rows}
@@ -181,7 +184,7 @@ def test_a_filter_bounds_the_hits(workspace: Workspace) -> None:
 
 def test_hits_carry_what_a_person_needs(workspace: Workspace) -> None:
     """A hit names the file inside the collection, its attributes and its words."""
-    hit = Searcher(workspace).by_text("a red circle", k=1).hits[0]
+    hit = Searcher(workspace).search(Query(text="a red circle"), k=1).hits[0]
     assert hit.modality == "image"
     assert Path(hit.path).is_file()
     assert hit.attributes["price"] == int(Path(hit.path).stem)
@@ -190,12 +193,12 @@ def test_hits_carry_what_a_person_needs(workspace: Workspace) -> None:
 def test_an_open_searcher_sees_one_version(workspace: Workspace) -> None:
     """Rows deleted after a searcher was opened do not change its answers."""
     searcher = Searcher(workspace)
-    before = searcher.by_text("a red circle", k=5, mode="vector").hits
+    before = searcher.search(Query(text="a red circle"), k=5, mode="vector").hits
     table = searcher._manifest["space"]["table"]
     workspace.store.delete_keys(table, [before[0].key])
     try:
-        assert searcher.by_text("a red circle", k=5, mode="vector").hits == before
-        assert Searcher(workspace).by_text("a red circle", k=5, mode="vector").hits == before
+        assert searcher.search(Query(text="a red circle"), k=5, mode="vector").hits == before
+        assert Searcher(workspace).search(Query(text="a red circle"), k=5, mode="vector").hits == before
     finally:
         newest = workspace.store.open(table)
         newest.restore(searcher._manifest["index"]["version"])
@@ -206,12 +209,12 @@ def test_mistakes_are_named(workspace: Workspace, tmp_path: Path) -> None:
     searcher = Searcher(workspace)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     wrong = [
-        (lambda: searcher.by_text("  "), "the query is empty"),
-        (lambda: searcher.by_text("x", target="audio"), "image, text"),
-        (lambda: searcher.by_text("x", k=0), "k is 0"),
-        (lambda: searcher.by_file(tmp_path / "gone.png"), "cannot be read"),
-        (lambda: searcher.by_file(tmp_path / "broken.png"), "broken.png"),
-        (lambda: searcher.by_file(tmp_path / "song.mp3"), "no medium of this space"),
+        (lambda: searcher.search(Query(text="  ")), "the query is empty"),
+        (lambda: searcher.search(Query(text="x"), target="audio"), "image, text"),
+        (lambda: searcher.search(Query(text="x"), k=0), "k is 0"),
+        (lambda: searcher.search(Query(file=tmp_path / "gone.png")), "cannot be read"),
+        (lambda: searcher.search(Query(file=tmp_path / "broken.png")), "broken.png"),
+        (lambda: searcher.search(Query(file=tmp_path / "song.mp3")), "no medium of this space"),
         (lambda: Searcher(workspace, "other"), "known: shapes"),
     ]
     for call, part in wrong:

@@ -184,6 +184,7 @@ class State:
 
     items: dict[str, dict[str, Any]]
     pairs: dict[str, dict[str, Any]]
+    answers: dict[str, dict[str, Any]]
     quarantine: dict[str, dict[str, Any]]
     embeddings: dict[str, dict[str, tuple[bytes, bool]]]
     parts: dict[str, dict[str, dict[str, Any]]]
@@ -192,7 +193,7 @@ class State:
         """The rows of one collection; embeddings and parts belong to all."""
         parts = [
             {key: row for key, row in rows.items() if row["collection"] == collection}
-            for rows in (self.items, self.pairs, self.quarantine)
+            for rows in (self.items, self.pairs, self.answers, self.quarantine)
         ]
         return State(*parts, self.embeddings, self.parts)
 
@@ -207,6 +208,7 @@ def state_of(store: Store) -> State:
     return State(
         _by_key(tables[schemas.ITEMS]),
         _by_key(pairs.filter(pc.equal(pairs["source"], "given"))),
+        _by_key(tables[schemas.ANSWERS]),
         _by_key(tables[schemas.QUARANTINE].drop_columns(FLEETING)),
         {name: _vectors(rows) for name, rows in tables.items() if name.startswith("embeddings_")},
         {name: _by_key(rows) for name, rows in tables.items() if name.startswith("parts_")},

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from tasks.media.registry import Limits, MediaError
 from tasks.sources.groups import components, draw_split, strictest
-from tasks.sources.item import MediaRef, Row, TextRef
+from tasks.sources.item import BadRow, Columns, MediaRef, Question, Row, TextRef
 from tasks.sources.records import Prepared, examine, prepare, stage
+from tasks.sources.rows import to_row
 from tests.tasks.media.test_image import saved, scene
 
 PICTURE = saved(scene(), "PNG")
@@ -116,3 +117,63 @@ def test_evaluation_wins_a_group() -> None:
     """A group with members in several splits belongs to the most held-out one."""
     assert strictest(["train", "val", "test"]) == "test"
     assert strictest(["val", "train"]) == "val"
+
+
+def asked(record: dict[str, object]) -> Row | BadRow:
+    """A record of picture `a.png` with these columns, as the readers take it."""
+    whole = {"file_name": "a.png"} | record
+    return to_row(whole, locator="m:1", base="", columns=Columns(), split=None, spell=lambda path: path)
+
+
+def test_a_question_is_no_text() -> None:
+    """A question and its answer become an answer about the row's medium: no text, no pair, no attribute."""
+    found = asked({"question": " how  many? ", "answer": "2", "answer_type": "number", "mood": "calm"})
+    assert isinstance(found, Row)
+    assert found.attributes == {"mood": "calm"}
+    done = prepared([found])
+    assert [item["modality"] for item in done.items] == ["image"]
+    assert done.pairs == []
+    (answer,) = done.answers
+    about = {name: answer[name] for name in ("question", "answer", "answer_type", "annotators")}
+    assert about == {"question": "how many?", "answer": "2", "answer_type": "number", "annotators": ["2"]}
+    assert answer["item"] == done.items[0]["key"]
+
+
+def test_of_many_answers_the_most_frequent_counts() -> None:
+    """Several annotators, also as objects that hold an answer: all are kept, the most frequent is the answer."""
+    found = asked({"question": "what?", "answer": ["cat", {"answer": "dog"}, "dog", None, 3, True]})
+    assert isinstance(found, Row)
+    (answer,) = prepared([found]).answers
+    assert (answer["answer"], answer["annotators"]) == ("dog", ["cat", "dog", "dog", "3", "yes"])
+
+
+def test_equal_answers_of_two_rows_are_one() -> None:
+    """Rows of any name that say the same of one medium are one answer; another answer to the question is another."""
+    rows = [
+        Row(key, f"{key}:1", (MediaRef("a.png", "a.png", "image"),), asked=Question("what?", (answer,)))
+        for key, answer in (("r1", "cat"), ("r2", "cat"), ("r3", "dog"))
+    ]
+    assert sorted(one["answer"] for one in prepared(rows).answers) == ["cat", "dog"]
+
+
+def test_a_question_alone_is_a_column_like_any_other() -> None:
+    """Without an answer, or an answer without a question, there is nothing asked: the column is an attribute."""
+    for record in ({"question": "what?"}, {"answer": "cat"}, {"question": "what?", "answer": ""}):
+        found = asked(record)
+        assert isinstance(found, Row)
+        assert found.asked is None
+        assert found.attributes == {name: value for name, value in record.items() if value}
+
+
+def test_bad_questions_lose_their_row_alone() -> None:
+    """A blank question, an answer that is no text, half a character, a question about nothing: each says why."""
+    for record, code in (
+        ({"question": " \t", "answer": "cat"}, "text_empty"),
+        ({"question": "what?", "answer": {"a": [1]}}, "text_empty"),
+        ({"question": "what?", "answer": [["cat"]]}, "row_bad_type"),
+        ({"question": "what?", "answer": "\ud800"}, "row_not_utf8"),
+        ({"question": "what?", "answer": "cat", "file_name": None}, "question_no_medium"),
+    ):
+        found = asked(record)
+        assert isinstance(found, BadRow)
+        assert found.code == code
