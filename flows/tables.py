@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.summaries import reach, score_rows, slice_rows, stage_table
+from flows.summaries import score_rows, slice_rows, stage_table
+from tasks.reports.words import reach
 
 if TYPE_CHECKING:
     from config.settings import Settings
