@@ -19,7 +19,7 @@ from tasks.reports import charts
 from tasks.reports.contents import Report
 from tasks.reports.raster import png
 
-_CODE = ("tasks/report.py", "tasks/showing.py", "tasks/reports", "flows/reporting.py")
+_CODE = ("tasks/report.py", "tasks/retrievals.py", "tasks/showing.py", "tasks/again.py", "tasks/reports")
 
 
 def assess_report(workspace: Workspace, aligned: Aligned, score: ScoreRef) -> ReportRef:

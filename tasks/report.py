@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from config.errors import RunError, UserError
-from config.loading import overrides_of
-from config.params import AlignParams, AssessParams, PipelineParams
-from storage import catalog, schemas
+from config.params import AlignParams
+from storage import schemas
 from storage.ann import build_index, recall_by_time
 from storage.filters import eq, isin
 from storage.marks import latest
@@ -26,24 +23,23 @@ from storage.promotions import history, stack
 from storage.spaces import read_json, slug_of, write_json
 from storage.tables import Store, matrix
 from storage.workspace import Workspace
+from tasks.again import commands
 from tasks.compare import learning_curve
 from tasks.heldout import Direction, Ways, both_ways
 from tasks.index import probes_of
 from tasks.machine import machine
-from tasks.metrics.retrieval import positions
 from tasks.refs import Aligned, DuplicateReport
-from tasks.reports.contents import Encoder, Found, Hub, Place, Report, Retrieval
+from tasks.reports.contents import Encoder, Place, Report
 from tasks.reports.layout import plane
 from tasks.reports.page import render
-from tasks.retrieval.knn import blocks, top_k
+from tasks.retrievals import retrievals
 from tasks.showing import Showing, words_of
 
 Indices = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float32]
 Metrics = dict[str, Any]
 
-_QUERIES = 1_000  # of a direction that are looked at for the best, the worst and the hubs
-_EACH, _FIRST = 3, 5  # queries shown of each kind and direction; answers shown of each
+_LINKS = 10_000  # known pairs whose cosines are counted
 _PAIRS, _FURTHER = 300, 150  # on the map: held-out pairs, and items of each further modality
 _NAMED = 8  # leaks, duplicates and quarantined things named
 _EDGES = np.round(np.arange(-0.3, 1.0001, 0.05), 2)
@@ -71,7 +67,7 @@ def report_of(workspace: Workspace, aligned: Aligned, metrics: Metrics, *, full:
     except RunError:  # what was held out is gone since
         ways = None
     shown = Showing(store, space.table)
-    best, worst, hubs, figures = _examples(ways, shown, metrics["seed"]) if ways else ((), (), (), {})
+    best, worst, hubs, figures = retrievals(ways, shown, metrics["seed"]) if ways else ((), (), (), {})
     near = latest(store, f"duplicates {' '.join(aligned.collections)}", DuplicateReport)
     if full:
         keep_curve(workspace, _measured_curve(workspace, aligned, config))
@@ -81,7 +77,7 @@ def report_of(workspace: Workspace, aligned: Aligned, metrics: Metrics, *, full:
         "cosines": _cosines(ways[0], metrics["seed"]) if ways else None,
         "items": _items(store, aligned),
         "duplicates": None if near is None else near.model_dump(include={"threshold", "counts"}),
-        "ann": _ann(store, aligned, full=full),
+        "ann": _ann(store, aligned, full=full) if store.exists(space.table) else None,
         "curve": _kept_curve(workspace, aligned),
     }
     return Report(
@@ -106,7 +102,7 @@ def report_of(workspace: Workspace, aligned: Aligned, metrics: Metrics, *, full:
         ],
         quarantine=list(_faults(store, aligned.collections)),
         environment=machine(),
-        commands=_commands(store, aligned, config, metrics),
+        commands=commands(store, aligned, config, metrics),
     )
 
 
@@ -180,84 +176,10 @@ def _leaks(aligned: Aligned) -> Sequence[Any]:
     return aligned.groups.examples[:_NAMED]
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """Of some queries: their rows, first answers, rank and place of the first right one, and by how much it leads."""
-
-    way: Direction
-    rows: Indices
-    first: Indices
-    rank: Indices
-    wanted: Indices
-    lead: Array
-
-
-def _examples(ways: Ways, shown: Showing, seed: int) -> tuple[list[Retrieval], list[Retrieval], list[Hub], Metrics]:
-    """The best and worst retrievals and the hubs of both directions, and their figures."""
-    figures: Metrics = {"sample": {"queries": 0}, "best": [], "worst": [], "hubs": []}
-    made: dict[str, list[Retrieval]] = {"best": [], "worst": []}
-    hubs: list[Hub] = []
-    for way in ways:
-        one = _ranked(way, seed)
-        figures["sample"]["queries"] += len(one.rows)
-        for kind, chosen in (("best", _best(one)), ("worst", _worst(one))):
-            queries = [way.query.keys[way.asked[one.rows[place]]] for place in chosen]
-            answers = [*one.first[chosen].ravel().tolist(), *one.wanted[chosen].tolist()]
-            shown.load([*queries, *(way.gallery.keys[at] for at in answers)])
-            for key, place in zip(queries, chosen, strict=True):
-                right = set(way.relevant[one.rows[place]].tolist())
-                found = [Found(shown[way.gallery.keys[at]], at in right) for at in one.first[place].tolist()]
-                made[kind].append(Retrieval(way.name, shown[key], found, shown[way.gallery.keys[one.wanted[place]]]))
-                figures[kind].append({"direction": way.name, "rank": int(one.rank[place])})
-        raw, kept = (way.occurrence(score, one.rows) for score in (way.cosines, way.scores))
-        most = np.argsort(-raw, kind="stable")[:_EACH]
-        shown.load(way.gallery.keys[most].tolist())
-        hubs += [Hub(way.name, shown[way.gallery.keys[at]]) for at in most]
-        figures["hubs"] += [{"direction": way.name, "raw": int(raw[at]), "corrected": int(kept[at])} for at in most]
-    return made["best"], made["worst"], hubs, figures
-
-
-def _ranked(way: Direction, seed: int) -> _Ranked:
-    rows = np.sort(np.random.default_rng(seed).permutation(len(way.relevant))[:_QUERIES])
-    parts = []
-    for part in blocks(len(rows), len(way.gallery.keys)):
-        scores, relevant = way.scores(rows[part]), way.relevant[rows[part]]
-        there = relevant >= 0
-        own = np.where(there, np.take_along_axis(scores, np.maximum(relevant, 0), 1), -np.inf)
-        best = own.argmax(1)[:, None]
-        others = scores.copy()
-        np.put_along_axis(others, np.where(there, relevant, relevant[:, :1]), -np.inf, 1)
-        parts.append(
-            (
-                top_k(scores, _FIRST)[0],
-                positions(scores, relevant)[:, 0],
-                np.take_along_axis(relevant, best, 1)[:, 0],
-                np.take_along_axis(own, best, 1)[:, 0] - others.max(1),
-            )
-        )
-    first, rank, wanted, lead = (np.concatenate(many) for many in zip(*parts, strict=True))
-    return _Ranked(way, rows, first, rank, wanted, lead)
-
-
-def _best(one: _Ranked) -> Indices:
-    return _distinct(one, np.lexsort((-one.lead, one.rank > 1)), one.rank == 1)
-
-
-def _worst(one: _Ranked) -> Indices:
-    return _distinct(one, np.lexsort((one.lead, -one.rank)), one.rank > 1)
-
-
-def _distinct(one: _Ranked, order: Indices, fit: npt.NDArray[np.bool_]) -> Indices:
-    """The first of an order that fit, no two of one group."""
-    order = order[fit[order]]
-    groups = one.way.groups[one.rows[order]]
-    return order[np.sort(np.unique(groups, return_index=True)[1])][:_EACH]
-
-
 def _cosines(way: Direction, seed: int) -> Metrics:
     """Histograms of the cosines of known pairs and of as many random ones."""
     generator = np.random.default_rng(seed)
-    links = way.links[np.sort(generator.permutation(len(way.links))[: 10 * _QUERIES])]
+    links = way.links[np.sort(generator.permutation(len(way.links))[:_LINKS])]
     other = generator.permutation(len(links))
     query, gallery = way.query.vectors[links[:, 0]], way.gallery.vectors[links[:, 1]]
     found = {"paired": (query * gallery).sum(1), "random": (query * gallery[other]).sum(1)}
@@ -362,38 +284,3 @@ def _faults(store: Store, collections: Sequence[str]) -> Iterator[tuple[str, str
             left -= min(left, batch.num_rows)
             if not left:
                 return
-
-
-def _commands(store: Store, aligned: Aligned, config: dict[str, Any], metrics: Metrics) -> list[str]:
-    """What to type to get this space and these figures again."""
-    plain = PipelineParams()
-    recorded = {row["name"]: row for row in catalog.collections(store)}
-    lines = []
-    for name in aligned.collections:
-        row = recorded.get(name)
-        if row is not None:
-            params = PipelineParams.model_validate_json(row["params"])
-            parts = {part: getattr(params, part) for part in ("columns", "preprocess", "encode")}
-            own = overrides_of(plain.model_copy(update=parts), plain)
-            lines.append(_command("ingest", row["uri"], "--collection", name, *_sets(own)))
-    align = AlignParams.model_validate(config["params"])
-    encode = {
-        name: tuple(one["name"] for one in many if "#" not in one["name"]) for name, many in config["encoders"].items()
-    }
-    fitted = plain.model_copy(update={"align": align, "encode": plain.encode.model_copy(update={"encoders": encode})})
-    names = ",".join(aligned.collections)
-    lines.append(
-        _command("align", "--collections", names, "--name", metrics["name"], *_sets(overrides_of(fitted, plain)))
-    )
-    assess = AssessParams(draws=metrics["draws"], seed=metrics["seed"], confidence=metrics["confidence"])
-    measured = overrides_of(plain.model_copy(update={"assess": assess}), plain)
-    lines.append(_command("evaluate", "--space", metrics["name"], "--split", metrics["split"], *_sets(measured)))
-    return lines
-
-
-def _sets(overrides: Sequence[str]) -> list[str]:
-    return [word for one in overrides for word in ("--set", one)]
-
-
-def _command(*words: str) -> str:
-    return shlex.join(("modalign", *words))

@@ -157,21 +157,20 @@ def learning(curve: Mapping[str, Any] | None) -> str:
 
 def neighbours(ann: Mapping[str, Any] | None) -> str:
     """Recall by time of the index's query parameters; "" where fewer than two were measured."""
-    rows = (ann or {}).get("points", ())
-    if len(rows) < 2:
+    rows = ann["points"] if ann else ()
+    if ann is None or len(rows) < 2:
         return ""
-    order = sorted(range(len(rows)), key=lambda place: rows[place]["milliseconds"])
     shown = [
-        Point(rows[place]["milliseconds"], rows[place]["recall"],
-              f"recall@10 {fine(rows[place]['recall'])} in {rows[place]['milliseconds']:.2f} ms: {_query(rows[place])}",
+        Point(one["milliseconds"], one["recall"],
+              f"recall@10 {fine(one['recall'])} in {one['milliseconds']:.2f} ms: {setting(one)}",
               metric=pointer("ann", "points", place, "recall"))
-        for place in order
+        for place, one in sorted(enumerate(rows), key=lambda item: item[1]["milliseconds"])
     ]  # fmt: skip
-    target = [Point(shown[0].x, ann["target"], ""), Point(shown[-1].x, ann["target"], "")] if ann else []
+    target = [Point(shown[0].x, ann["target"], ""), Point(shown[-1].x, ann["target"], "")]
     return plots.curves(
         "Recall by time of a query",
         "each point is one setting of the index",
-        [Series(str(rows[0].get("kind", ann["kind"] if ann else "")), shown), Series("target", target, reference=True)],
+        [Series(ann["kind"], shown), Series("target", target, reference=True)],
         x_label="milliseconds a query",
         y_label="recall@10",
         log_x=True,
@@ -203,10 +202,9 @@ def slices(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _query(row: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:g}" for name, value in row.items() if name not in ("recall", "milliseconds", "kind")
-    )
+def setting(row: Mapping[str, Any]) -> str:
+    """The query parameters behind a point of recall by time."""
+    return ", ".join(f"{name} {value:g}" for name, value in row.items() if name not in ("recall", "milliseconds"))
 
 
 def _plain(direction: str) -> str:

@@ -242,9 +242,7 @@ class Sections:
                 self.metrics.tell("directions", name, "hubness", key, text="{:.2f}".format)
                 for key in ("raw_skew_N10", "corrected_skew_N10")
             )
-            told = (
-                f"{escape(arrow(name))}: skew {raw} by cosine, {kept} with the correction (0: all are found as often)."
-            )
+            told = f"{escape(arrow(name))}: skew {raw} by cosine, {kept} corrected (0: all are found as often)."
             parts.append(figure(plot, told) if plot else "")
         near = charts.cosines(self.report.further)
         if near:
@@ -325,7 +323,18 @@ class Sections:
             said += " The curve is that of an IVF_HNSW_SQ index on a sample of this size: what it would bring."
         elif not plot:
             said += " It finds every neighbour: an index pays beyond some ten thousand items."
-        body = f'<div class="grid">{figure(plot, said)}</div>' if plot else f'<div class="card"><p>{said}</p></div>'
+        body = f'<div class="card"><p>{said}</p></div>'
+        if plot:
+            cells = [
+                [
+                    escape(charts.setting(one)),
+                    self.further.tell("ann", "points", place, "recall", text=fine),
+                    self.further.tell("ann", "points", place, "milliseconds", text="{:.2f}".format),
+                ]
+                for place, one in enumerate(ann["points"])
+            ]
+            listed = table("Settings of the index", ["setting", "recall@10", "ms a query"], cells)
+            body = f'<div class="grid">{figure(plot, said)}{listed}</div>'
         return section("speed", "How fast it answers", "Without the encoder, on this machine.", body)
 
     def examples(self) -> str:

@@ -49,6 +49,8 @@ class Scale:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             round_ones = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
             found = [one for one in round_ones if self.low <= one * (1 + 1e-9) and one <= self.high * (1 + 1e-9)]
+            if len(found) < 3:  # within a decade an even step does
+                return Scale(self.low, self.high, self.start, self.end).ticks(count)
             return found if len(found) <= count + 3 else [one for one in found if f"{one:e}"[0] == "1"]
         if self.high <= self.low:
             return [self.low]
