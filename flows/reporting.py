@@ -14,7 +14,7 @@ from storage.marks import remembered
 from storage.workspace import Workspace
 from tasks.policies import code_version
 from tasks.refs import Aligned, ReportRef, ScoreRef
-from tasks.report import report_file, report_of, write_report
+from tasks.report import before_of, report_file, report_of, write_report
 from tasks.reports import charts
 from tasks.reports.contents import Report
 from tasks.reports.raster import png
@@ -41,7 +41,9 @@ def assess_report(workspace: Workspace, aligned: Aligned, score: ScoreRef) -> Re
         return ReportRef(space_id=aligned.space.space_id, path=str(path))
 
     there = report_file(workspace, aligned.space.name).is_file()
-    inputs = f"{aligned.space.space_id} {digest} {code_version(*_CODE)}"
+    before = before_of(workspace.store, aligned, score.metrics)
+    rival = "" if before is None else before["space"]
+    inputs = f"{aligned.space.space_id} {digest} {rival} {code_version(*_CODE)}"
     tables = (aligned.space.table,)
     return remembered(workspace.store, f"report {aligned.space.name}", tables, inputs, ReportRef, make, anew=not there)
 

@@ -170,6 +170,7 @@ def show_next(settings: Settings, query: str = "a dog in the snow") -> None:
     name = "modalign" if shutil.which("modalign") else os.path.relpath(sys.argv[0])
     console.print(f"\nworkspace: {settings.workspace}", highlight=False, soft_wrap=True)
     console.print(f"space, card and metrics.json: {settings.workspace / 'spaces'}", highlight=False, soft_wrap=True)
+    console.print(f"report, for a browser: {settings.workspace / 'reports'}", highlight=False, soft_wrap=True)
     for words in (f'search "{query}" --to image -k 5', "status", "run SOURCE  # a folder of your own", "--help"):
         console.print(f"next: {name} {words}", highlight=False, soft_wrap=True)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from config.errors import RunError, UserError
 from storage import schemas
 from storage.filters import isin
+from storage.folders import whole_file
 from storage.tables import Store, matrix
 from storage.workspace import Workspace
 from tasks.exports.trec import order, qrel_lines, run_lines
@@ -46,7 +46,7 @@ def export_atlas(workspace: Workspace, aligned: Aligned, out: Path, *, neighbour
     places = plane(sample, seed)
     rank = np.argsort(keys, kind="stable")
     done = 0
-    with _whole(out) as fresh, pq.ParquetWriter(fresh, _atlas_schema(store, table)) as writer:
+    with whole_file(out) as fresh, pq.ParquetWriter(fresh, _atlas_schema(store, table)) as writer:
         for rows in _by_rows(store, table):
             names = np.asarray(rows["key"].to_pylist(), dtype=np.str_)
             if not np.array_equal(names, keys[done : done + len(names)]):
@@ -152,7 +152,7 @@ def export_pairs(workspace: Workspace, aligned: Aligned, out: Path) -> int:
     names = [name for name in own.names if name != "row_bucket"]
     ends = [pa.field(f"{side}_{name}", pa.string()) for side in ("left", "right") for name in _ENDS[1:]]
     schema = pa.schema([pa.field(name, own.field(name).type) for name in names] + ends)
-    with _whole(out) as fresh, pq.ParquetWriter(fresh, schema) as writer:
+    with whole_file(out) as fresh, pq.ParquetWriter(fresh, schema) as writer:
         for batch in store.stream(schemas.PAIRS, names, isin("collection", aligned.collections)):
             for start in range(0, batch.num_rows, _ROWS):
                 rows = pa.Table.from_batches([batch.slice(start, _ROWS)])
@@ -176,21 +176,5 @@ def _both_ends(store: Store, pairs: pa.Table) -> list[pa.Array]:
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    with _whole(path) as fresh, fresh.open("w", encoding="utf-8") as file:
+    with whole_file(path) as fresh, fresh.open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A hidden file beside `path` that takes its place once it is whole. Raises `UserError` where none can be made."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise UserError(f"{path} is a folder", "name a file")
-        yield fresh
-        fresh.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})", "choose another place") from error
-    finally:
-        fresh.unlink(missing_ok=True)

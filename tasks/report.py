@@ -18,6 +18,7 @@ from config.params import AlignParams
 from storage import schemas
 from storage.ann import build_index, recall_by_time
 from storage.filters import eq, isin
+from storage.folders import whole_file
 from storage.marks import latest
 from storage.promotions import history, stack
 from storage.spaces import read_json, slug_of, write_json
@@ -84,7 +85,7 @@ def report_of(workspace: Workspace, aligned: Aligned, metrics: Metrics, *, full:
         metrics=metrics,
         further=json.loads(json.dumps(further)),  # as whoever reads the file will have it
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        before=_before(store, aligned, metrics),
+        before=before_of(store, aligned, metrics),
         gate=_gate(store, aligned),
         encoders=[
             Encoder(modality, one["name"], one["dim"], one["licence"], one["seen"])
@@ -107,13 +108,16 @@ def report_of(workspace: Workspace, aligned: Aligned, metrics: Metrics, *, full:
 
 
 def write_report(workspace: Workspace, report: Report, out: Path | None = None) -> Path:
-    """Write the page, `out` or a file under reports, and beside it, as JSON, the figures that metrics.json lacks."""
+    """Write the page, `out` or a file under reports, and beside it, as JSON, the figures that metrics.json lacks.
+
+    Raises `UserError` for a place that is no file's.
+    """
     path = out or report_file(workspace, str(report.metrics["name"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path.with_suffix(".json"), report.further)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(render(report), encoding="utf-8")
-    fresh.replace(path)
+    if path.is_dir() or path.suffix == ".json":
+        raise UserError(f"the report cannot be written to {path}", "name a file, as report.html")
+    with whole_file(path) as fresh:
+        write_json(path.with_suffix(".json"), report.further)
+        fresh.write_text(render(report), encoding="utf-8")
     return path
 
 
@@ -154,7 +158,7 @@ def _measured_curve(workspace: Workspace, aligned: Aligned, config: dict[str, An
         return None
 
 
-def _before(store: Store, aligned: Aligned, metrics: Metrics) -> Metrics | None:
+def before_of(store: Store, aligned: Aligned, metrics: Metrics) -> Metrics | None:
     """The figures of the space in force, or of the one before it, on the same split; None where there are none."""
     others = [one["space"] for one in stack(store, aligned.space.name)]
     for space in reversed([one for one in others if one["space_id"] != aligned.space.space_id]):

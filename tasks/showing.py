@@ -64,5 +64,5 @@ class Showing:
         try:
             content = get(modality).decode(read_media(root, on_disk(root, uri), self._limits.max_bytes), self._limits)
             return thumbnail(content if modality == "image" else next(content.frames([content.seconds / 2])))
-        except (MediaError, OSError):
+        except (MediaError, OSError, StopIteration):
             return None

@@ -38,13 +38,13 @@ def layers_of(head: Head) -> list[Layer]:
         raise ValueError(f"{name} is a CNN: the signed square root of its activations is no plain layer")
     width = len(one.mean)
     centre = Layer(np.eye(width, dtype=np.float32), -one.mean, unit=True)
-    turn = one.axes @ head.features.rotation
-    shift = -head.features.mean @ head.features.rotation
+    turn: Array = one.axes @ head.features.rotation
+    shift: Array = -head.features.mean @ head.features.rotation
     found = head.map
     if isinstance(found, Linear):
-        return [centre, Layer(turn @ found.matrix, shift @ found.matrix, unit=True)]
+        return [centre, _product(turn, shift, found.matrix)]
     if isinstance(found, Residual):
-        first = Layer(turn @ found.matrix, shift @ found.matrix, unit=True)
+        first = _product(turn, shift, found.matrix)
         same = np.eye(found.matrix.shape[1], dtype=np.float32)
         # c = relu(c) − relu(−c): so what passes by the hidden layer passes through it
         beside = np.concatenate([np.zeros(2 * len(same), np.float32), found.bias])
@@ -52,6 +52,11 @@ def layers_of(head: Head) -> list[Layer]:
         down = np.concatenate([found.line, -found.line, found.down])
         return [centre, first, wide, Layer(down, np.zeros(found.dim, np.float32), unit=True)]
     raise ValueError(f"a head of the kind {found.kind!r} is no chain of plain layers")
+
+
+def _product(turn: Array, shift: Array, matrix: Array) -> Layer:
+    """(x·turn + shift)·matrix at unit length, as one layer."""
+    return Layer(np.asarray(turn @ matrix, np.float32), np.asarray(shift @ matrix, np.float32), unit=True)
 
 
 def apply(layers: Sequence[Layer], x: Array) -> Array:

@@ -139,8 +139,8 @@ def learning(curve: Mapping[str, Any] | None) -> str:
     if not curve:
         return ""
     shown = [
-        Point(row["pairs"], row["rsum"], f"{row['pairs']:,.0f} pairs: rsum {row['rsum']:.1f}", *row["interval"],
-              metric=pointer("curve", "points", place, "rsum"))
+        Point(row["pairs"], row["rsum"], f"{row['pairs']:,.0f} pairs: rsum {row['rsum']:.1f}",
+              low=row["interval"][0], high=row["interval"][1], metric=pointer("curve", "points", place, "rsum"))
         for place, row in enumerate(curve["points"])
     ]  # fmt: skip
     return plots.curves(
@@ -187,7 +187,8 @@ def slices(rows: Sequence[Mapping[str, Any]]) -> str:
         Span(
             f"{one['attribute']}: {one['value']}",
             one["gap"]["value"],
-            *one["gap"]["interval"],
+            one["gap"]["interval"][0],
+            one["gap"]["interval"][1],
             one["verdict"] == "weak",
             f"{one['attribute']}: {one['value']} ({_plain(one['direction'])}), {one['gap']['value']:+.1f} points",
             pointer("slices", place, "gap", "value"),

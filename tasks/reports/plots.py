@@ -177,13 +177,12 @@ def spans(title: str, about: str, rows: Sequence[Span], *, x_label: str) -> str:
         at = area.x(one)
         body.append(svg.words(at, height - 27, f"{one:+g}" if one else "0", anchor="middle"))
     body.append(svg.words((left + width - 14) / 2, height - 8, x_label, "label", "middle"))
-    for n, one in enumerate(rows):
-        at = 18 + step * n
-        number = 1 if one.flagged else 0
-        data = Point(0, one.value, "", metric=one.metric).data
-        body.append(svg.words(left - 10, at + 4, _fitting(one.name), anchor="end"))
-        body.append(svg.span(area.x(one.low), area.x(one.high), at, number))
-        body.append(svg.mark(area.x(one.value), at, number, 4, one.told, data))
+    for n, row in enumerate(rows):
+        middle, number = 18 + step * n, 1 if row.flagged else 0
+        data = Point(0, row.value, "", metric=row.metric).data
+        body.append(svg.words(left - 10, middle + 4, _fitting(row.name), anchor="end"))
+        body.append(svg.span(area.x(row.low), area.x(row.high), middle, number))
+        body.append(svg.mark(area.x(row.value), middle, number, 4, row.told, data))
     return svg.picture("spans", title, about, width, height, "".join(body))
 
 
