@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from config.errors import UserError
 from config.params import PipelineParams
@@ -46,6 +46,22 @@ def override(params: PipelineParams, overrides: Sequence[str]) -> PipelineParams
     for text in overrides:
         changed = _merge(changed, _override(text))
     return _checked(changed, "the recorded collection") if overrides else params
+
+
+def overrides_of(params: BaseModel, base: BaseModel, prefix: str = "") -> list[str]:
+    """The `key=value` texts that make `params` of `base`, for the command line: the inverse of `override`."""
+    out: list[str] = []
+    for name in type(params).model_fields:
+        value, usual = getattr(params, name), getattr(base, name)
+        if value == usual:
+            continue
+        if isinstance(value, BaseModel) and isinstance(usual, BaseModel):
+            out += overrides_of(value, usual, f"{prefix}{name}.")
+        else:
+            plain = params.model_dump(mode="json", include={name})[name]
+            text = plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+            out.append(f"{prefix}{name}={text}")
+    return out
 
 
 def _checked(params: dict[str, Any], origin: str) -> PipelineParams:

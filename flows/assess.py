@@ -13,6 +13,7 @@ from config.params import AssessParams
 from flows.context import at_work, cached, in_force
 from flows.gallery import gallery_artifact
 from flows.live import tag_run
+from flows.reporting import assess_report
 from flows.summaries import score_artifacts, slices_artifact
 from storage.promotions import manifest_of
 from storage.spaces import CALIBRATION, read_json
@@ -36,6 +37,7 @@ def assess(params: AssessParams, aligned: Aligned, refresh_cache: bool = False) 
         get_run_logger().info(score_artifacts(score, before))
         slices_artifact(score)
         gallery_artifact(workspace, aligned, score.split)
+        get_run_logger().info("report: %s", assess_report(workspace, aligned, score).path)
         return score
 
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows import cli_answer, cli_caption, cli_changes, cli_deploy, cli_encoders, cli_guidance, cli_serve, cli_spaces  # noqa: F401 - their commands register themselves
+from flows import (  # noqa: F401 - their commands register themselves
+    cli_answer,
+    cli_caption,
+    cli_changes,
+    cli_deploy,
+    cli_encoders,
+    cli_guidance,
+    cli_report,
+    cli_serve,
+    cli_spaces,
+)
 from flows.command import DEFAULT, Common, app, names_in, params_of, print_json, say, session, settings_of
 
 if TYPE_CHECKING:

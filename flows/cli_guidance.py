@@ -117,6 +117,7 @@ def curve(
     from flows.terminal import terminal
     from tasks.compare import learning_curve
     from tasks.ingested import collections_of, named_encoders
+    from tasks.report import keep_curve
 
     workspace = _workspace(settings)
     chosen = collections_of(workspace, names_in(collections))
@@ -126,6 +127,7 @@ def curve(
         found = learning_curve(
             workspace, chosen, encoded, params.align, more=more, seeds=seeds, folds=folds, most=pairs, seconds=seconds
         )
+    keep_curve(workspace, found)
     if common.json:
         print_json({"curve": found})
         return

@@ -21,6 +21,7 @@ from tasks.refs import (
     Updated,
     UpdatePlan,
 )
+from tasks.reports.words import reach
 
 _CAPTIONS = 50  # that a person reads
 _FAULTS = 100  # rows of quarantine that a person reads; `modalign quarantine list` has them all
@@ -169,22 +170,6 @@ def score_artifacts(score: ScoreRef, before: dict[str, Any] | None = None) -> st
     )
     create_markdown_artifact(text, key=key_of("headline", figures["name"]), description=headline)
     return headline
-
-
-def reach(figures: dict[str, Any]) -> list[str]:
-    """What was measured between modalities that were not fitted together, and what could not be, a line each."""
-    lines = [
-        f"{name.replace('_to_', '→')} is bound through {', '.join(one['through'])}"
-        for name, one in figures["directions"].items()
-        if one["through"]
-    ]
-    lines += [
-        f"{name.replace('_to_', '→')} is measured on split {one['split']}"
-        for name, one in figures["directions"].items()
-        if one["split"] != figures["split"]
-    ]
-    lines += [f"not measured: no held-out pair joins {one} and {other}" for one, other in figures["unlinked"]]
-    return lines + [f"{modality} is left out: {why}" for modality, why in figures["left_out"].items()]
 
 
 def slices_artifact(score: ScoreRef) -> None:

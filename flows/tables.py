@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.summaries import answer_rows, answers_line, reach, score_rows, slice_rows, stage_table
+from flows.summaries import answer_rows, answers_line, score_rows, slice_rows, stage_table
+from tasks.reports.words import reach
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -171,6 +172,7 @@ def show_next(settings: Settings, query: str = "a dog in the snow") -> None:
     name = "modalign" if shutil.which("modalign") else os.path.relpath(sys.argv[0])
     console.print(f"\nworkspace: {settings.workspace}", highlight=False, soft_wrap=True)
     console.print(f"space, card and metrics.json: {settings.workspace / 'spaces'}", highlight=False, soft_wrap=True)
+    console.print(f"report, for a browser: {settings.workspace / 'reports'}", highlight=False, soft_wrap=True)
     for words in (f'search "{query}" --to image -k 5', "status", "run SOURCE  # a folder of your own", "--help"):
         console.print(f"next: {name} {words}", highlight=False, soft_wrap=True)
 

@@ -170,21 +170,51 @@ def _tuned(
     tried: list[dict[str, float]] = []
     best: tuple[float, dict[str, int]] = (-1.0, {})
     for query in ladder:
-        trial = index.model_copy(update={"query": query})
-        begun = time.perf_counter()
-        hits = [
-            recall
-            for (queries, where), truth in zip(probes, exact, strict=True)
-            for recall in _recalls(nearest(table, queries, _K, trial, where=where, columns=["key"]), truth)
-        ]
+        hits, took = _trial(table, index.model_copy(update={"query": query}), probes, exact)
         recall = float(np.mean(hits)) if hits else 1.0
-        took = (time.perf_counter() - begun) / max(len(hits), 1)
-        tried.append({"recall": round(recall, 4), "milliseconds": round(1000 * took, 3)} | dict(query))
+        tried.append(_told(recall, took) | dict(query))
         if recall > best[0]:
             best = (recall, query)
         if recall - _standard_error(hits) >= index.target:
             break
     return index.model_copy(update={"query": best[1], "recall": best[0], "tried": tried})
+
+
+def recall_by_time(
+    store: Store, name: str, index: Index, probes: Sequence[tuple[Array, Filter | None]]
+) -> tuple[list[dict[str, float]], float]:
+    """Recall@10 and milliseconds a query of each step of the ladder of a table's index, and the time of exact search.
+
+    Queries go in batches, as the probes hold them. An index that is exact has no ladder: [].
+    """
+    table = store.open(name)
+    probes = [probe for probe in probes if len(probe[0])] or _own_probes(table)
+    with named(name):
+        begun = time.perf_counter()
+        exact = [_exact(table, queries, where, index.metric) for queries, where in probes]
+        took = (time.perf_counter() - begun) / max(sum(len(queries) for queries, _ in probes), 1)
+        points = []
+        for query in _LADDERS[index.kind] if index.kind != "exact" else ():
+            hits, spent = _trial(table, index.model_copy(update={"query": query}), probes, exact)
+            points.append(_told(float(np.mean(hits)) if hits else 1.0, spent) | dict(query))
+    return points, round(1000 * took, 3)
+
+
+def _trial(
+    table: Table, index: Index, probes: Sequence[tuple[Array, Filter | None]], exact: Sequence[list[pa.Table]]
+) -> tuple[list[float], float]:
+    """The recall of each probe, and seconds a query."""
+    begun = time.perf_counter()
+    hits = [
+        recall
+        for (queries, where), truth in zip(probes, exact, strict=True)
+        for recall in _recalls(nearest(table, queries, _K, index, where=where, columns=["key"]), truth)
+    ]
+    return hits, (time.perf_counter() - begun) / max(len(hits), 1)
+
+
+def _told(recall: float, seconds: float) -> dict[str, float]:
+    return {"recall": round(recall, 4), "milliseconds": round(1000 * seconds, 3)}
 
 
 def nearest(

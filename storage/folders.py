@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all: filled beside their place, then moved there."""
+"""Folders and files that are written whole or not at all: filled beside their place, then moved there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import os
 import shutil
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+
+from storage.errors import on_disk
 
 _FORGOTTEN = 86_400  # seconds after which a hidden folder must be that of a killed process
 
@@ -50,3 +53,19 @@ def _exchanged(one: Path, other: Path) -> bool:
         return False
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A hidden file beside `path`, which takes its place at the end unless something breaks; its folder is made.
+
+    Raises `StorageError` for a place that cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with on_disk(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield fresh
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from tasks.alignment.space import JointSpace
 from tasks.metrics import bootstrap
 from tasks.metrics import retrieval as metrics
 from tasks.refs import EncoderRef, SpaceRef
-from tasks.retrieval.hubness import corrected, k_occurrence, skewness
+from tasks.retrieval.hubness import corrected, k_occurrence, occurrence_shares, skewness
 from tasks.retrieval.knn import top_k
 
 Array = npt.NDArray[np.float32]
@@ -61,23 +61,25 @@ class Direction:
     @cached_property
     def raw(self) -> dict[str, npt.NDArray[np.float64]]:
         """Each metric of each query, by plain cosine."""
-        return metrics.evaluate(self._raw, self.relevant)
+        return metrics.evaluate(self.cosines, self.relevant)
 
     @cached_property
     def values(self) -> dict[str, npt.NDArray[np.float64]]:
         """Each metric of each query, with the hubness correction."""
-        return metrics.evaluate(self._corrected, self.relevant)
+        return metrics.evaluate(self.scores, self.relevant)
 
     def first_hits(self) -> Indices:
         """The best gallery item of each query, with the hubness correction: (n,)."""
         size = len(self.relevant)
-        return np.concatenate([self._corrected(slice(i, min(i + 512, size))).argmax(1) for i in range(0, size, 512)])
+        return np.concatenate([self.scores(slice(i, min(i + 512, size))).argmax(1) for i in range(0, size, 512)])
 
-    def _raw(self, part: slice) -> Array:
+    def cosines(self, part: slice | Indices) -> Array:
+        """Of some queries to all of the gallery: (len(part), m)."""
         return np.asarray(self.vectors[part] @ self.gallery.vectors.T, np.float32)
 
-    def _corrected(self, part: slice) -> Array:
-        return corrected(self._raw(part), self._terms)
+    def scores(self, part: slice | Indices) -> Array:
+        """The same with the hubness correction."""
+        return corrected(self.cosines(part), self._terms)
 
     def report(self, weights: npt.NDArray[np.int32], confidence: float) -> dict[str, Any]:
         """All figures of this direction, JSON-able."""
@@ -96,13 +98,17 @@ class Direction:
             mean, low, high = metrics.chance_interval(k, len(self.gallery.keys), counts, CHANCE_CONFIDENCE)
             out["chance"][f"hit_rate@{k}"] = {"value": mean, "interval": [low, high]}
         out["chance"]["confidence"] = CHANCE_CONFIDENCE
-        out["hubness"] = {"raw_skew_N10": self._skew(self._raw), "corrected_skew_N10": self._skew(self._corrected)}
+        out["curve"] = metrics.curve(self.values["rank"], self.raw["rank"], len(self.gallery.keys), counts)
+        every = np.arange(len(self.relevant))
+        raw, kept = (self.occurrence(score, every) for score in (self.cosines, self.scores))
+        out["hubness"] = {"raw_skew_N10": skewness(raw), "corrected_skew_N10": skewness(kept)}
+        out["hubness"]["N10"] = occurrence_shares(raw, kept)
         return out
 
-    def _skew(self, score: Callable[[slice], Array]) -> float:
-        size = len(self.relevant)
-        lists = [top_k(score(slice(i, min(i + 512, size))), 10)[0] for i in range(0, size, 512)]
-        return skewness(k_occurrence(np.concatenate(lists), len(self.gallery.keys)))
+    def occurrence(self, score: Callable[[Indices], Array], rows: Indices) -> Indices:
+        """How often each gallery item is among the first ten of the queries `rows`, by their scores: (m,)."""
+        lists = [top_k(score(rows[i : i + 512]), 10)[0] for i in range(0, len(rows), 512)]
+        return k_occurrence(np.concatenate(lists), len(self.gallery.keys))
 
 
 Ways = tuple[Direction, Direction]

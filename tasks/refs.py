@@ -274,6 +274,13 @@ class ScoreRef(Ref):
     metrics: dict[str, Any]
 
 
+class ReportRef(Ref):
+    """The report on a space: one file, to be opened in a browser."""
+
+    space_id: str
+    path: str
+
+
 class Projected(Ref):
     """The table of a space, filled: how many rows it has, and how many were projected, edited or removed for that."""
 

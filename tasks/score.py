@@ -85,7 +85,7 @@ def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams)
         "left_out": config["facts"].get("left_out", {}),
         "slices": slices(store, aligned, measured, params),
         "modality_gap": modality_gap(base[0].query.vectors, base[0].gallery.vectors),
-        "ann": aligned.index.index.model_dump(exclude={"tried", "seconds"}) | {"rows": aligned.index.rows},
+        "ann": aligned.index.index.model_dump(exclude={"seconds"}) | {"rows": aligned.index.rows},
         "quarantined": {name: catalog.quarantine_counts(store, name) for name in collections},
         "leaks": {"media": groups.media_leaks, "texts": groups.text_leaks, "moved_to_held_out": groups.moved},
         "seen": sorted({one["seen"] for many in config["encoders"].values() for one in many if one["seen"]}),

@@ -16,6 +16,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 CUTS = (1, 5, 10)
+CURVE = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
 
 
 def relevance_table(queries: npt.NDArray[np.int64], items: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
@@ -121,6 +122,35 @@ def chance_hit_rate(k: int, n_gallery: int, n_relevant: int) -> float:
     return 1 - comb(n_gallery - n_relevant, k) / comb(n_gallery, k)
 
 
+def mean_chance(k: int, n_gallery: int, n_relevant: npt.NDArray[np.int64]) -> float:
+    """Mean hit_rate@k of random rankings over queries with `n_relevant` (n,) right answers each.
+
+    >>> mean_chance(1, 4, np.array([1, 3]))
+    0.5
+    """
+    counts = np.bincount(n_relevant)
+    chances = np.array([chance_hit_rate(k, n_gallery, r) if c else 0.0 for r, c in enumerate(counts)])
+    return float((counts * chances).sum() / counts.sum())
+
+
+def curve(ranks: Values, raw: Values, n_gallery: int, n_relevant: npt.NDArray[np.int64]) -> list[dict[str, float]]:
+    """hit_rate@k by k of `ranks` (n,), those of the first relevant items; of the ranks without correction; by chance.
+
+    >>> curve(np.array([1.0, 2.0]), np.array([2.0, 2.0]), 2, np.array([1, 1]))[0]
+    {'k': 1, 'hit_rate': 0.5, 'raw': 0.0, 'chance': 0.5}
+    """
+    return [
+        {
+            "k": k,
+            "hit_rate": float((ranks <= k).mean()),
+            "raw": float((raw <= k).mean()),
+            "chance": mean_chance(k, n_gallery, n_relevant),
+        }
+        for k in CURVE
+        if k <= max(n_gallery, CUTS[-1])
+    ]
+
+
 def chance_interval(
     k: int, n_gallery: int, n_relevant: npt.NDArray[np.int64], confidence: float = 0.99
 ) -> tuple[float, float, float]:
@@ -134,10 +164,8 @@ def chance_interval(
     """
     from scipy.special import bdtr
 
-    counts = np.bincount(n_relevant)
-    chances = np.array([chance_hit_rate(k, n_gallery, r) if c else 0.0 for r, c in enumerate(counts)])
-    total = int(counts.sum())
-    mean = float((counts * chances).sum() / total)
+    total = len(n_relevant)
+    mean = mean_chance(k, n_gallery, n_relevant)
     below = bdtr(np.arange(total), total, mean)  # P(at most so many hits)
     low, high = np.searchsorted(below, [(1 - confidence) / 2, (1 + confidence) / 2])
     return mean, float(low / total), float(high / total)

@@ -5,12 +5,15 @@ Sources: Conneau et al. 2018, Word translation without parallel data (CSLS); Bog
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from tasks.retrieval.knn import CELLS, blocks
 
 Array = npt.NDArray[np.float32]
+_EDGES = (0, 1, 2, 3, 5, 10, 20, 50, 100)  # lower ends of a histogram's bins: counts spread over decades
 
 
 def hubness_terms(gallery: Array, bank: Array, k: int = 10, *, cells: int = CELLS) -> Array:
@@ -61,3 +64,19 @@ def skewness(counts: npt.NDArray[np.int64]) -> float:
     centred = counts - counts.mean()
     spread = float(np.sqrt((centred**2).mean()))
     return float((centred**3).mean() / spread**3) if spread > 0 else 0.0
+
+
+def occurrence_shares(*counts: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """A histogram of k-occurrences: one row a bin `from` … `to` (None: and more), and in `shares` what share of the
+    items of each of `counts` (n_gallery,) lies in it.
+
+    >>> occurrence_shares(np.array([0, 0, 3, 120]))[0], occurrence_shares(np.array([0, 0, 3, 120]))[-1]
+    ({'from': 0, 'to': 0, 'shares': [0.5]}, {'from': 100, 'to': None, 'shares': [0.25]})
+    """
+    edges = np.array(_EDGES)
+    binned = [np.bincount(np.searchsorted(edges, one, side="right") - 1, minlength=len(edges)) for one in counts]
+    ends = [*(edges[1:] - 1).tolist(), None]
+    return [
+        {"from": low, "to": high, "shares": [float(one[place] / one.sum()) for one in binned]}
+        for place, (low, high) in enumerate(zip(_EDGES, ends, strict=True))
+    ]

@@ -1,33 +1,17 @@
-"""Where figures were measured: processor, memory, and the versions that decide."""
+"""Where figures were measured, in a line."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from datetime import UTC, datetime
-from pathlib import Path
 
-import psutil
-
-from tasks.encoders.runtime import cpu_count, has_amx, has_bf16
+from tasks.machine import machine
 
 
 def describe() -> str:
     """One line for people: date, processor, cores, memory, matrix instructions, versions."""
+    facts = machine()
     names = ("prefect", "lancedb", "torch", "openvino", "transformers")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    bf16 = "AMX" if has_amx() else "AVX-512 bf16" if has_bf16() else "no bf16"
-    memory = psutil.virtual_memory().total / 2**30
+    versions = ", ".join(f"{name} {facts[name]}" for name in names if name in facts)
     day = datetime.now(UTC).date().isoformat()
-    return (
-        f"{day}, {_processor()}, {cpu_count()} cores ({bf16}), {memory:.0f} GiB, "
-        f"Python {platform.python_version()}, {versions}"
-    )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    cores, _, bf16 = facts["cores"].partition(" ")
+    return f"{day}, {facts['processor']}, {cores} cores {bf16}, {facts['memory']}, Python {facts['Python']}, {versions}"

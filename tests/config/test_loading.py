@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from config.errors import UserError
-from config.loading import load_profile, profile_names
+from config.loading import load_profile, override, overrides_of, profile_names
 from config.params import EncodeParams, PipelineParams
 from config.settings import Settings
 from tasks.encoders.registry import resolve
@@ -30,6 +30,16 @@ def test_the_packaged_profiles_are_valid() -> None:
                     assert resolve(encoder, modality).modality == modality
                 else:
                     assert len(encoder.partition("@")[2].partition("?")[0]) == 40
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_overrides_are_what_makes_params(name: str) -> None:
+    """The texts by which params differ from the usual ones make them again, whatever is nested in them."""
+    plain, params = PipelineParams(), load_profile(name, ["align.heads.steps=7", 'assess.slices=["größe"]'])
+    texts = overrides_of(params, plain)
+    assert override(plain, texts) == params
+    assert {"align.heads.steps=7", 'assess.slices=["größe"]'} <= set(texts)
+    assert overrides_of(plain, plain) == []
 
 
 def test_the_later_word_wins(tmp_path: Path) -> None:

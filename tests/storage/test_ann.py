@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from storage import schemas
-from storage.ann import KINDS, Index, Kind, build_index, kind_for, nearest, sign_bits
+from storage.ann import KINDS, Index, Kind, build_index, kind_for, nearest, recall_by_time, sign_bits
 from storage.errors import StorageError
 from storage.filters import Filter, eq
 from storage.tables import Store
@@ -103,6 +103,18 @@ def test_recall_of_each_kind(store: Store, kind: Kind, metric: str) -> None:
     assert index.recall >= 0.97
     assert index.tried[-1]["recall"] == pytest.approx(index.recall, abs=1e-4)
     check(store, index)
+
+
+def test_recall_by_time_walks_the_whole_ladder(store: Store) -> None:
+    """Every setting of an index is measured, the dearest finds 97% and the cheapest no more; exact search has none."""
+    index = build_index(store, "space_a", probes(), kind="IVF_FLAT", target=0.5)
+    points, milliseconds = recall_by_time(store, "space_a", index, probes())
+    assert [one["nprobes"] for one in points] == [8, 16, 32, 64, 128, 256]
+    assert points[0]["recall"] <= points[-1]["recall"]
+    assert points[-1]["recall"] >= 0.97
+    assert min(milliseconds, *(one["milliseconds"] for one in points)) > 0
+    exact = index.model_copy(update={"kind": "exact", "query": {}})
+    assert recall_by_time(store, "space_a", exact, probes())[0] == []
 
 
 @pytest.mark.slow

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks.retrieval.hubness import corrected, csls, hubness_terms, inverted_softmax, k_occurrence, skewness
+from tasks.retrieval.hubness import (
+    corrected,
+    csls,
+    hubness_terms,
+    inverted_softmax,
+    k_occurrence,
+    occurrence_shares,
+    skewness,
+)
 from tasks.retrieval.knn import top_k
 
 
@@ -120,3 +128,14 @@ def test_skewness_is_scipys(counts: list[int]) -> None:
     """The skewness is scipy's biased one; for equal counts, where that is undefined, it is zero."""
     expected = stats.skew(counts) if len(set(counts)) > 1 else 0.0
     assert skewness(np.array(counts)) == pytest.approx(float(expected), abs=1e-9)
+
+
+@given(st.lists(st.integers(0, 1_000), min_size=1, max_size=50))
+def test_every_count_lies_in_one_bin(counts: list[int]) -> None:
+    """Each bin has the share of the items whose count lies between its ends, both of them in it; all add up to 1."""
+    table = occurrence_shares(np.array(counts), np.zeros(3, np.int64))
+    for row in table:
+        inside = [row["from"] <= one and (row["to"] is None or one <= row["to"]) for one in counts]
+        assert row["shares"][0] == pytest.approx(sum(inside) / len(counts))
+    assert sum(row["shares"][0] for row in table) == pytest.approx(1)
+    assert table[0]["shares"][1] == 1

@@ -1,0 +1,1 @@
+"""What other tools read: data in, their formats out."""
