@@ -31,7 +31,7 @@ def follow(readme: str, house: Path) -> list[str]:
         text = (house / path).read_text()
         begin = re.search(rf"^{place}\b.*?(?=^ *\)$)", text, re.MULTILINE | re.DOTALL)
         assert begin is not None, f"{path} has no {place}"
-        (house / path).write_text(text[: begin.end()] + code + text[begin.end() :])
+        (house / path).write_text(text[: begin.end()] + code.rstrip() + ",\n" + text[begin.end() :])
     return done
 
 

@@ -55,7 +55,7 @@ def test_triplet_by_loops() -> None:
 
 
 def test_soft_targets_by_loops() -> None:
-    """Cross-entropy to .7 of the partner and .3 of the softmax of the others' mean similarity within either modality."""
+    """Cross-entropy to .7 of the partner and .3 of the softmax of the others' mean similarity in either modality."""
     near = ((A @ A.T + B @ B.T) / 2).numpy() / 0.05
     near[np.arange(N), np.arange(N)] = -1e9
     targets = np.array([0.3 * softmax(row) for row in near]) + 0.7 * np.eye(N)
