@@ -56,8 +56,8 @@ class Problem:
 
     `blocks` are, for either side, each encoder's rows (w, width) of the rotation that mixed the encoders; `tokens` are
     each encoder's tokens (n, t, w) where there are any; `known` are the moments over all pairs, where someone has them;
-    `chosen` remembers what a method chose, for one built on it; `rival` is the `held` of the method to beat, where there
-    is one. With `rest`, `y` are vectors of a joint space that stands, and stay as they are; `rest` (r, wy) are those of
+    `chosen` remembers what a method chose, for one built on it; `rival` is the `held` of the method to beat, if any.
+    With `rest`, `y` are vectors of a joint space that stands, and stay as they are; `rest` (r, wy) are those of
     its other modalities.
     """
 
