@@ -128,12 +128,14 @@ def test_a_file_filters_and_texts(page: Page, made: Made) -> None:
 def test_a_picture_is_captioned_and_asked_about(page: Page, made: Made) -> None:
     """An uploaded picture gets the core's caption with its evidence; a question gets the choice that fits."""
     page.get_by_role("tab", name="Caption").click()
-    page.locator(".drop input[type=file]").first.set_input_files(made.source / "0003.png")
+    page.locator(".drop input[type=file]").set_input_files(made.source / "0003.png")
     caption = Captioner(made.workspace).caption(file=made.source / "0003.png").text
     expect(page.locator(".said:visible")).to_have_text(caption)
     expect(page.locator(".result:visible .list img").first).to_have_js_property("naturalWidth", 48)
     page.get_by_role("tab", name="Ask").click()
-    page.locator(".drop input[type=file]").last.set_input_files(made.source / "0003.png")
+    expect(page.get_by_role("heading", name="Ask about it")).to_be_visible()
+    page.locator(".drop input[type=file]").set_input_files(made.source / "0003.png")
+    expect(page.locator(".drop img")).to_be_visible()
     page.get_by_label("Choices").fill("a yellow circle at the left, a black cross at the right")
     page.get_by_label("Your question").fill("what is this?")
     page.keyboard.press("Enter")
