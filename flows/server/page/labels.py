@@ -134,6 +134,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "for_programs": ("For programs", "供程序使用"),
     # errors
     "failed": ("That did not work", "未能完成"),
+    "see_log": ("The server failed: see its log", "服务器出错：请看其日志"),
     "too_large": ("The file is too large", "文件过大"),
     # modalities
     "image": ("Pictures", "图像"),
