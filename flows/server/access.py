@@ -16,7 +16,7 @@ from flows.server.errors import Fault, answer
 from flows.server.page.labels import labels_for
 
 COOKIE = "modalign_session"
-_OPEN = {"/healthz", "/login"}
+_OPEN = {"/healthz", "/login", "/favicon.ico"}
 
 
 class Access:

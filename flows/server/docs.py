@@ -34,12 +34,10 @@ def _route(spec: dict[str, Any], path: str, method: str, about: dict[str, Any]) 
         (one["name"], _kind(one["schema"]), one["schema"].get("description") or one.get("description", ""))
         for one in about.get("parameters", ())
     ]
-    for media, content in about.get("requestBody", {}).get("content", {}).items():
-        schema = _followed(spec, content["schema"])
-        rows += [
-            (f"{name} ({media})", _kind(field), field.get("description", ""))
-            for name, field in schema.get("properties", {}).items()
-        ]
+    fields: dict[str, dict[str, Any]] = {}
+    for content in about.get("requestBody", {}).get("content", {}).values():  # as JSON, or as a form with a file
+        fields |= _followed(spec, content["schema"]).get("properties", {})
+    rows += [(name, _kind(field), field.get("description", "")) for name, field in fields.items()]
     cells = "".join(f"<tr><td><code>{_e(a)}</code><td>{_e(b)}<td>{_e(c)}</tr>" for a, b, c in rows)
     told = "".join(
         f"<tr><td><code>{_e(status)}</code><td colspan=2>{_e(one['description'])}</tr>"
@@ -59,6 +57,8 @@ def _followed(spec: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 def _kind(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
+    if schema.get("format") == "binary":
+        return "file, in a form"
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":

@@ -51,7 +51,7 @@ class BodyLimit:
 
     def _declared(self, scope: Scope) -> int:
         given = [value for name, value in scope["headers"] if name == b"content-length"]
-        return int(given[0]) if given and given[0].isdigit() else 0
+        return int(given[0][:18]) if given and given[0].isdigit() else 0
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         fault = Fault(

@@ -199,4 +199,3 @@ class Health(BaseModel):
     modalities: list[str]
     index: str
     recall: float = Field(description="recall@10 of the index, measured after its build.")
-    trouble: str = ""

@@ -215,17 +215,16 @@ class Service:
 
     def health(self) -> Health:
         """What answers."""
-        opened, trouble = self.in_force.now(), self.in_force.trouble
+        opened = self.in_force.now()
         index = opened.manifest["index"]["index"]
         return Health(
-            status="stale" if trouble else "ok",
+            status="stale" if self.in_force.trouble else "ok",
             space=opened.name,
             space_id=opened.space_id,
             rows=opened.rows,
             modalities=list(opened.searcher.modalities),
             index=index["kind"],
             recall=index["recall"],
-            trouble=trouble,
         )
 
     @contextmanager

@@ -23,7 +23,7 @@ def show_health(visit: Visit, place: ui.element) -> None:
     with place:
         with ui.element("h1").classes("title"):
             ui.label(said["health_title"])
-        paragraph(f"{said[f'status_{now.status}']}{': ' if now.trouble else ''}{now.trouble}", "told")
+        paragraph(said[f"status_{now.status}"], "told")
         with ui.element("dl").classes("tiles"):
             for name, value, more in tiles:
                 with ui.element("div").classes("tile"):

@@ -130,10 +130,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     "pairs": ("Training pairs", "训练配对"),
     "width": ("Width", "维数"),
     "status_ok": ("In order", "正常"),
-    "status_stale": ("A newer space cannot be opened", "无法打开较新的空间"),
+    "status_stale": ("A newer space cannot be opened: see the log", "无法打开较新的空间：请看日志"),
     "for_programs": ("For programs", "供程序使用"),
     # errors
     "failed": ("That did not work", "未能完成"),
+    "see_log": ("The server failed: see its log", "服务器出错：请看其日志"),
     "too_large": ("The file is too large", "文件过大"),
     # modalities
     "image": ("Pictures", "图像"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 from nicegui import events, ui
@@ -49,11 +48,16 @@ class MapPanel:
 
 
 def _options(visit: Visit, places: list[Place]) -> dict[str, Any]:
-    """What ECharts draws. A label is HTML there, so every word of an item is escaped here."""
+    """What ECharts draws."""
     series = []
     for modality in visit.modalities:
         data = [
-            {"value": [round(one.x, 4), round(one.y, 4)], "key": one.item.key, "name": _label(one)}
+            {
+                "value": [round(one.x, 4), round(one.y, 4)],
+                "key": one.item.key,
+                "name": title_of(one.item)[:160],
+                "picture": f"{one.item.thumbnail}?size=160" if one.item.thumbnail else "",
+            }
             for one in places
             if one.item.modality == modality
         ]
@@ -74,7 +78,7 @@ def _options(visit: Visit, places: list[Place]) -> dict[str, Any]:
         "legend": {"top": 12, "textStyle": {"color": "#8a8d96", "fontSize": 13}, "icon": "circle"},
         "tooltip": {
             "confine": True,
-            "formatter": "{b}",
+            ":formatter": "modalign.tip",
             "extraCssText": "max-width: 260px; white-space: normal; border-radius: 12px; border: 0;",
         },
         "xAxis": axis,
@@ -82,14 +86,3 @@ def _options(visit: Visit, places: list[Place]) -> dict[str, Any]:
         "dataZoom": [{"type": "inside", "xAxisIndex": 0}, {"type": "inside", "yAxisIndex": 0}],
         "series": series,
     }
-
-
-def _label(place: Place) -> str:
-    item = place.item
-    shown = (
-        f'<img src="{escape(item.thumbnail)}?size=160" alt="" '
-        'style="display:block;max-width:150px;max-height:120px;border-radius:8px;margin-bottom:6px">'
-        if item.thumbnail
-        else ""
-    )
-    return f'{shown}<span style="font:14px/1.4 system-ui">{escape(title_of(item)[:160])}</span>'

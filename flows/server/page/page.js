@@ -16,6 +16,14 @@ window.modalign = {
     uploader.reset();
     uploader.addFiles(files);
   },
+  // what the map says of an item: made of nodes, so that its words stay words
+  tip(point) {
+    const box = document.createElement("div");
+    if (point.data.picture) box.appendChild(document.createElement("img")).src = point.data.picture;
+    box.appendChild(document.createElement("div")).textContent = point.data.name;
+    box.className = "tip";
+    return box;
+  },
   // toggles; the sound is sent as WAV, which every decoder reads
   async record(button, id, refused) {
     if (this.recorder) return this.recorder.stop();

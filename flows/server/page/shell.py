@@ -38,7 +38,7 @@ def attach(app: FastAPI, service: Service) -> None:
         ui.add_body_html(f"<script>{script}</script>")
         Shell(Visit(service, language), dark=dark)
 
-    ui.run_with(app, title="modalign", dark=None, tailwind=False, show_welcome_message=False)
+    ui.run_with(app, title="modalign", dark=None, tailwind=False, show_welcome_message=False, reconnect_timeout=30)
 
 
 class Shell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from flows.server.service import Service
 from storage.errors import StorageError
 from tasks.media.registry import MediaError
 
+logger = logging.getLogger(__name__)
 R = TypeVar("R")
 Taken = Callable[["File"], Awaitable[None]]
 
@@ -59,6 +61,9 @@ class Visit:
             self.refuse(place, error.fault.message, error.fault.mend)
         except (ModalignError, StorageError) as error:
             self.refuse(place, error.message, error.mend)
+        except Exception:
+            logger.exception("a request of the page failed")
+            self.refuse(place, self.said["see_log"])
         return None
 
     def refuse(self, place: ui.element, message: str, mend: str = "") -> None:

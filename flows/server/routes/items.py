@@ -36,7 +36,7 @@ TYPES = {
     ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm", ".ogv": "video/ogg",
     ".mkv": "video/x-matroska", ".avi": "video/x-msvideo", ".mpg": "video/mpeg", ".mpeg": "video/mpeg",
 }  # fmt: skip
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _BINARY: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file as it lies in the collection; of a text, its text.", "content": {"*/*": {}}},
     206: {"description": "The part of it that `Range` asked for.", "content": {"*/*": {}}},

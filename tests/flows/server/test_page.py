@@ -65,7 +65,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(params=SIZES)
 def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """The page at both widths; at its end nothing was complained of, and nothing asked of another host."""
+    """The page at a width; at its end nothing was complained of, and nothing asked of another host."""
     context = browser.new_context(viewport=SIZES[request.param], locale="en-US")
     page = context.new_page()
     told: list[str] = []
@@ -109,6 +109,7 @@ def test_a_query_shows_the_right_picture_and_why(page: Page) -> None:
     expect(page.locator(".card").first).to_be_visible()
 
 
+@pytest.mark.parametrize("page", ["wide"], indirect=True)
 def test_a_file_filters_and_texts(page: Page, made: Made) -> None:
     """An uploaded picture finds its captions among the texts; a filter narrows, a wrong one is explained in words."""
     page.locator(".ask input[type=file]").set_input_files(made.source / "0003.png")
@@ -125,21 +126,25 @@ def test_a_file_filters_and_texts(page: Page, made: Made) -> None:
     expect(page.locator(".summary h2")).to_contain_text("6 hits")
 
 
+@pytest.mark.parametrize("page", ["phone"], indirect=True)
 def test_a_picture_is_captioned_and_asked_about(page: Page, made: Made) -> None:
     """An uploaded picture gets the core's caption with its evidence; a question gets the choice that fits."""
     page.get_by_role("tab", name="Caption").click()
-    page.locator(".drop input[type=file]").first.set_input_files(made.source / "0003.png")
+    page.locator(".drop input[type=file]").set_input_files(made.source / "0003.png")
     caption = Captioner(made.workspace).caption(file=made.source / "0003.png").text
     expect(page.locator(".said:visible")).to_have_text(caption)
     expect(page.locator(".result:visible .list img").first).to_have_js_property("naturalWidth", 48)
     page.get_by_role("tab", name="Ask").click()
-    page.locator(".drop input[type=file]").last.set_input_files(made.source / "0003.png")
+    expect(page.get_by_role("heading", name="Ask about it")).to_be_visible()
+    page.locator(".drop input[type=file]").set_input_files(made.source / "0003.png")
+    expect(page.locator(".drop img")).to_be_visible()
     page.get_by_label("Choices").fill("a yellow circle at the left, a black cross at the right")
     page.get_by_label("Your question").fill("what is this?")
     page.keyboard.press("Enter")
     expect(page.locator(".said:visible")).to_have_text("a yellow circle at the left")
 
 
+@pytest.mark.parametrize("page", ["wide"], indirect=True)
 def test_html_is_text_and_a_bad_file_is_refused(page: Page, tmp_path: Path) -> None:
     """A caption that is HTML is read, not run; a file that is no medium is refused in words."""
     page.get_by_role("button", name="Texts").click()

@@ -162,6 +162,22 @@ def test_a_scripted_svg_cannot_run(api: TestClient, keys: dict[str, str]) -> Non
     assert api.get(f"/v1/items/{keys['script.svg']}/thumbnail").content[:4] == b"RIFF"
 
 
+def test_what_is_no_text_and_no_number_is_refused(api: TestClient, keys: dict[str, str]) -> None:
+    """Half of a character, endless numbers and depths: 422, or as if they were not there; never a failure."""
+    as_json = {"content-type": "application/json"}
+    for body in (
+        '{"text": "\\ud800"}',
+        '{"text": "a", "k": ' + "9" * 5_000 + "}",
+        "[" * 100_000,
+        '{"text": "\\u0000"}',
+    ):
+        assert api.post("/v1/search", content=body, headers=as_json).status_code == 422
+    assert api.post("/v1/search", content='{"text": "a", "text_weight": NaN}', headers=as_json).status_code == 422
+    whole = f"/v1/items/{keys['0003.png']}/media"
+    assert api.get(whole, headers={"range": f"bytes={'9' * 5_000}-"}).status_code == 200
+    assert api.get(whole, headers={"range": "bytes=5-2"}).status_code == 200
+
+
 def test_a_caption_that_is_html_is_json_text(api: TestClient) -> None:
     """The API gives such a caption as a string of JSON, under its own type."""
     found = api.get("/v1/search", params={"text": CAPTION, "target": "text", "k": 30, "mode": "text"})
