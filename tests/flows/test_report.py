@@ -355,7 +355,7 @@ def test_the_atlas_opens_in_embedding_atlas(made: Made, tmp_path: Path) -> None:
 
 
 def test_pairs_name_both_ends(made: Made, tmp_path: Path) -> None:
-    """Each given pair of the tables stands in the file with its picture's path, if it could be read, and its caption."""
+    """Each given pair stands in the file with its picture's path, if that could be read, and its caption."""
     out = tmp_path / "pairs.parquet"
     assert export_pairs(made.workspace, made.first.aligned, out) == made.workspace.store.count(schemas.PAIRS)
     rows = pq.read_table(out).to_pylist()
