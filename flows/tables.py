@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.summaries import answer_rows, answers_line, score_rows, slice_rows, stage_table
-from tasks.reports.words import reach
+from tasks.reports.words import SEVERAL, SHOWN, reach
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tasks.refs import Decision, Ingested, Updated, UpdatePlan, Upkeep
     from tasks.search import Answer
 
-_SHOWN = ("hit_rate@1", "hit_rate@5", "hit_rate@10", "MRR", "nDCG@10", "mAP@R", "R-precision", "median_rank")
-_SEVERAL = ("mAP@R", "R-precision")  # with one right answer a query both are hit_rate@1
 _MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]", "weak": "[red]weak[/]"}
 _WEAKEST = 5  # slices shown in any case
 
@@ -56,7 +54,7 @@ def show_metrics(metrics: dict[str, Any]) -> None:
     last = ""
     for row in score_rows(metrics):
         report = metrics["directions"][row["direction"].replace("→", "_to_")]
-        if row["metric"] not in _SHOWN or (row["metric"] in _SEVERAL and report["relevant"] == 1):
+        if row["metric"] not in SHOWN or (row["metric"] in SEVERAL and report["relevant"] == 1):
             continue
         of = "" if report["relevant"] == 1 else f", {report['relevant']:.1f} right"
         label = f"{row['direction']} ({report['queries']:,} in {report['gallery']:,}{of})"

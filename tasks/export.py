@@ -146,7 +146,10 @@ def _qrels(way: Direction) -> Iterator[str]:
 
 
 def export_pairs(workspace: Workspace, aligned: Aligned, out: Path) -> int:
-    """All pairs of a space's collections as Parquet, with the file or text of both ends; gives their number."""
+    """All pairs of a space's collections as Parquet, with the file or text of both ends; gives their number.
+
+    An end that could not be read has none.
+    """
     store, done = workspace.store, 0
     own = schemas.pairs()
     names = [name for name in own.names if name != "row_bucket"]

@@ -90,7 +90,8 @@ def _save(source: Path, spec: EncoderSpec, layers: Sequence[Layer], folder: Path
         for one in layers:
             weight, bias = torch.from_numpy(one.weight.T.copy()), torch.from_numpy(one.bias.copy())
             act = torch.nn.ReLU() if one.relu else torch.nn.Identity()
-            modules.append(Dense(*one.weight.shape, activation_function=act, init_weight=weight, init_bias=bias))
+            wide, narrow = one.weight.shape
+            modules.append(Dense(wide, narrow, activation_function=act, init_weight=weight, init_bias=bias))
             modules += [Normalize()] if one.unit else []
         SentenceTransformer(modules=modules, device="cpu").save(str(folder), create_model_card=False)
 

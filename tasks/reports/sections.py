@@ -21,12 +21,9 @@ from tasks.reports.markup import (
     whole,
 )
 from tasks.reports.thumbs import data_uri
-from tasks.reports.words import arrow, ends, noun, remarks
+from tasks.reports.words import RATES, SEVERAL, SHOWN, arrow, ends, noun, remarks
 
-_RATES = ("hit_rate@1", "hit_rate@5", "hit_rate@10")
-_SHOWN = (*_RATES, "MRR", "nDCG@10", "mAP@R", "R-precision", "median_rank")
 _SLICES = 16  # in the table
-_SEVERAL = ("mAP@R", "R-precision")  # with one right answer a query both are hit_rate@1
 _NAMES = {
     "hit_rate@1": "right at once", "hit_rate@5": "among the first 5", "hit_rate@10": "among the first 10",
     "median_rank": "median rank",
@@ -75,7 +72,7 @@ class Sections:
     def summary(self) -> str:
         """The figures to read first, and what to know before one believes them."""
         two = len(self.base) == 2
-        wanted = [(name, "hit_rate@1") for name in self.base] if two else [(self.base[0], name) for name in _RATES[::2]]
+        wanted = [(name, "hit_rate@1") for name in self.base] if two else [(self.base[0], name) for name in RATES[::2]]
         tiles = [self._tile(f"{arrow(name)}, {_NAMES[metric]}", name, metric) for name, metric in wanted]
         tiles += [self._rsum(), self._index()]
         near = self.report.further.get("duplicates")
@@ -153,11 +150,11 @@ class Sections:
     def _table(self, direction: str) -> str:
         report = self.report.metrics["directions"][direction]
         rows = []
-        for name in _SHOWN:
-            if name not in report or (name in _SEVERAL and report["relevant"] == 1):
+        for name in SHOWN:
+            if name not in report or (name in SEVERAL and report["relevant"] == 1):
                 continue
             at = ("directions", direction)
-            text = points if name == "median_rank" else percent if name in _RATES else fine
+            text = points if name == "median_rank" else percent if name in RATES else fine
             row = [
                 escape(_NAMES.get(name, name)),
                 self.metrics.tell(*at, name, "value", text=text),
@@ -167,7 +164,7 @@ class Sections:
                 self.metrics.tell(*at, "control", name, text=text) if name in report["control"] else "",
             ]
             if self.report.before is not None:
-                row.insert(3, self._change(*at, name, "value", scale=100 if name in _RATES else 1))
+                row.insert(3, self._change(*at, name, "value", scale=100 if name in RATES else 1))
             rows.append(row)
         heads = ["", "value", f"{self.report.metrics['confidence']:.0%} interval", "by cosine", "chance", "shuffled"]
         if self.report.before is not None:
@@ -186,7 +183,7 @@ class Sections:
             [
                 f"{escape(one['attribute'])}: {escape(one['value'])} <small>{escape(_way(one['direction']))}</small>",
                 self.metrics.tell("slices", place, "groups", text=whole),
-                *(self.metrics.tell("slices", place, name, "value", text=percent) for name in _RATES[::2]),
+                *(self.metrics.tell("slices", place, name, "value", text=percent) for name in RATES[::2]),
                 self.metrics.tell("slices", place, "gap", "value", text="{:+.1f}".format),
                 escape(one["verdict"]),
             ]

@@ -15,6 +15,11 @@ _NOUNS = {
     "audio": ("sound", "sounds"),
     "video": ("video", "videos"),
 }
+RATES = ("hit_rate@1", "hit_rate@5", "hit_rate@10")
+SHOWN = (*RATES, "MRR", "nDCG@10", "mAP@R", "R-precision", "median_rank")
+"""The metrics that a person is shown, in this order."""
+SEVERAL = ("mAP@R", "R-precision")
+"""Of these, what is hit_rate@1 where each query has one right answer."""
 _MANY = 0.02  # share of quarantined things that is worth a warning
 
 

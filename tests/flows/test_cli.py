@@ -14,7 +14,7 @@ from tests.tiny import write_collection
 
 COMMANDS = ("init", "demo", "run", "ingest", "align", "evaluate", "search", "status", "doctor", "plan", "update",
             "spaces", "extend", "promote", "rollback", "diff", "quarantine", "gc", "deploy", "schedule",
-            "compare", "curve", "suggest", "finetune", "lsa", "caption", "ask", "evaluate-answers",
+            "compare", "curve", "suggest", "finetune", "lsa", "caption", "ask", "evaluate-answers", "report", "export",
             "serve")  # fmt: skip
 
 
