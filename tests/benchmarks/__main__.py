@@ -21,6 +21,7 @@ BENCHMARKS = (
     "updates",
     "fifty",
     "kills",
+    "searching",
 )
 
 
