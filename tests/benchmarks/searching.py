@@ -25,8 +25,8 @@ MODES: tuple[Mode, ...] = ("vector", "text", "hybrid")
 
 
 def main() -> None:
-    """Measure and record; MODALIGN_BENCH_SPACE names a workspace that holds the space already."""
-    known = os.environ.get("MODALIGN_BENCH_SPACE")
+    """Measure and record; MODALIGN_BENCH_WORKSPACE names a workspace that holds the space already."""
+    known = os.environ.get("MODALIGN_BENCH_WORKSPACE")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(known or folder)
         if known is None:
@@ -60,9 +60,9 @@ def _measure(root: Path) -> None:
     kind = searcher._galleries._index.kind
     told = (
         f"42,000 items, width {searcher._space.dim}, profile best, {kind} index. Medians. Cold: `modalign search` in "
-        f"{COLD} fresh processes, wall time from start to end with a warm disk, encoders loaded anew: {seconds:.1f} CPU "
-        f"seconds, at most {max(one.peak_bytes for one in cold) / 1e9:.1f} GB. Warm: {WARM} val captions one after the "
-        f"other, and {BATCH} together, milliseconds a query besides the encoder; that takes {encoded:.0f} ms for one.\n\n"
+        f"{COLD} fresh processes, wall time from start to end, warm disk, encoders loaded anew: {seconds:.1f} CPU "
+        f"seconds, {max(one.peak_bytes for one in cold) / 1e9:.1f} GB at most. Warm: {WARM} val captions one after "
+        f"the other, and {BATCH} together, milliseconds a query besides the encoder: that takes {encoded:.0f} ms.\n\n"
     )
     record("searching", "Searches", told + table(["search", "cold ms", "warm ms", f"each of {BATCH}, ms"], rows))
 
