@@ -150,7 +150,8 @@ class Embedder:
             for _, error in encoded.failures:
                 raise UserError(f"the query cannot be read ({error.message})", "give another file")
             vectors[name] = encoded.vectors
-        return self._space.project(modality, vectors)
+        rows = [{name: one[row : row + 1] for name, one in vectors.items()} for row in range(len(contents))]
+        return np.concatenate([self._space.project(modality, one) for one in rows])  # no vector depends on its company
 
     def _encoders(self, modality: str) -> dict[str, Encoder]:
         from tasks.encoders.protocol import EncoderError
