@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flows.doctor import Check
     from tasks.answer import Answered
     from tasks.refs import Decision, Ingested, Updated, UpdatePlan, Upkeep
-    from tasks.search import Answer
+    from tasks.search import Answer, Evidence
 
 _MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]", "weak": "[red]weak[/]"}
 _WEAKEST = 5  # slices shown in any case
@@ -196,14 +196,15 @@ def show_ingest(done: Ingested) -> None:
     console.print(table)
 
 
-def show_answer(answer: Answer) -> None:
-    """Hits, best first."""
+def show_answer(answer: Answer, why: Mapping[str, Sequence[Evidence]]) -> None:
+    """Hits, best first, each with its evidence where there is any."""
     console = console_for()
-    console.print(f"{answer.query!r} → {answer.target} in {answer.space} ({answer.mode})", highlight=False)
+    asked = escape(repr(answer.query))
+    console.print(f"{asked} → {answer.target} in {answer.space} ({answer.mode})", highlight=False)
     for note in answer.notes:
         console.print(f"[yellow]{note}[/]")
     if not answer.hits:
-        console.print("no hit; try other words, or --mode vector")
+        console.print("no hit; try other words, or --mode vector" if not answer.offset else "no further hit")
         return
     rows = [
         {
@@ -213,13 +214,15 @@ def show_answer(answer: Answer) -> None:
             "exact": "" if hit.probability is None else f"{hit.probability:.0%}",
             "percentile": "" if hit.percentile is None else f"{hit.percentile:.2f}",
             "time": "" if hit.start is None else clock(hit.start),
-            "item": " ".join(part for part in (str(hit.attributes.get("emoji", "")), hit.uri or hit.modality) if part),
-            "words": hit.text[:80],
+            "alike": f"+{len(hit.folded)}" if hit.folded else "",
+            "item": escape(f"{hit.attributes.get('emoji', '')} {hit.uri or hit.modality}".strip()),
+            "words": escape("\n".join((hit.text[:80], *(_reason(one) for one in why.get(hit.key, ()))))),
         }
-        for number, hit in enumerate(answer.hits, 1)
+        for number, hit in enumerate(answer.hits, answer.offset + 1)
     ]
     table = Table()
-    shown = [name for name in rows[0] if name not in ("exact", "percentile", "time") or any(row[name] for row in rows)]
+    optional = ("exact", "percentile", "time", "alike")
+    shown = [name for name in rows[0] if name not in optional or any(row[name] for row in rows)]
     for name in shown:
         table.add_column(name, justify="left" if name in ("item", "words") else "right", overflow="fold")
     for row in rows:
@@ -230,6 +233,20 @@ def show_answer(answer: Answer) -> None:
             "exact: how likely it is the very item meant, not just one that fits; "
             "percentile: random pairs that score lower"
         )
+    if answer.more:
+        console.print(f"more: --offset {answer.offset + len(answer.hits)}", highlight=False)
+
+
+def show_briefly(answer: Answer) -> None:
+    """An answer in one line: the query and the hits, best first."""
+    found = " · ".join(hit.uri or hit.text for hit in answer.hits)
+    print(" ".join(f"{answer.query} → {found or 'no hit'}".split()))
+
+
+def _reason(evidence: Evidence) -> str:
+    """A known pair that speaks for a hit, in a line."""
+    ends = [one.uri or one.text for one in (evidence.near_query, evidence.near_hit)]
+    return f"  {evidence.score:.2f}: {ends[0][:60]} ↔ {ends[1][:60]}"
 
 
 def clock(seconds: float) -> str:

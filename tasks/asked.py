@@ -131,10 +131,7 @@ class Embedder:
             for part in one.parts:
                 if part.vector is None:
                     contents[part.modality].append(part.content)
-        encoded = {
-            modality: iter(self._space.project(modality, self.raw(modality, some)))
-            for modality, some in contents.items()
-        }
+        encoded = {modality: self._projected(modality, some) for modality, some in contents.items()}
         return [self._joined(one.parts, encoded) for one in asked]
 
     def _joined(self, parts: Sequence[Part], encoded: Mapping[str, Iterator[Array]]) -> Array | None:
@@ -158,6 +155,12 @@ class Embedder:
                 raise UserError(f"the query cannot be read ({error.message})", "give another file")
             vectors[name] = encoded.vectors
         return vectors
+
+    def _projected(self, modality: str, contents: Sequence[Any]) -> Iterator[Array]:
+        """The joint vectors of decoded contents, each projected alone: no vector depends on its company."""
+        vectors = self.raw(modality, contents)
+        for row in range(len(contents)):
+            yield self._space.project(modality, {name: one[row : row + 1] for name, one in vectors.items()})[0]
 
     def _encoders(self, modality: str, through: Mapping[str, str]) -> dict[str, Encoder]:
         from tasks.encoders.protocol import EncoderError

@@ -24,6 +24,7 @@ BENCHMARKS = (
     "fifty",
     "kills",
     "serving",
+    "searching",
 )
 
 
