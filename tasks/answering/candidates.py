@@ -46,7 +46,7 @@ def statement(question: str, answer: str) -> str:
 
 
 def plausible(words: Array, medium: Array, usual: Array) -> Array:
-    """Shares (c,) of texts (c, d) as what a medium (d,) shows: by how much nearer it is to each than `usual` ones (n, d).
+    """Shares (c,) of texts (c, d) as what a medium (d,) shows: by how much nearer it is to each than `usual` (n, d).
 
     A softmax, at temperature ½, of its cosine in standard deviations above the mean of theirs.
     """
