@@ -54,13 +54,17 @@ def show(name: str, title: str, found: tuple[dict[str, Any], float, float], told
         f"{100 * row['accuracy']:.1f} of the surest {row['coverage']:.0%}" for row in sure["risk_coverage"]
     )
     low, high = sure["ece"]["interval"]
+    how = (
+        "All values are chosen by folds over photos inside the rows that answer. `question only` and `media only` are the "
+        f"same method, blind and deaf. 95% intervals by the bootstrap over photos, gains paired. {SEEN}"
+    )
+    error = f"{sure['ece']['value']:.3f} ({low:.3f} – {high:.3f})"
+    cost = f"{seconds:.0f} s, peak {peak / 2**30:.1f} GiB"
     parts = [
-        f"{told} All values are chosen by folds over photos inside the rows that answer. `question only` and `media only` "
-        f"are the same method, blind and deaf. 95% intervals by the bootstrap over photos, gains paired. {SEEN}\n",
+        f"{told} {how}\n",
         table(["method", "right, %", "95% interval", "our gain", "95% interval"], _rows(figures)) + "\n",
-        table(["right, %", "questions", *methods], kinds) + "\n",
-        f"Confidence: calibration error {sure['ece']['value']:.3f} ({low:.3f} – {high:.3f}); right, in %: {reached}. "
-        f"Measured in {seconds:.0f} s, peak {peak / 2**30:.1f} GiB.",
+        table(["type, right in %", "questions", *methods], kinds) + "\n",
+        f"Confidence: calibration error {error}; right, in %: {reached}. Measured in {cost}.",
     ]
     record(f"answers-{name}", f"{title}: {figures['questions']:,} questions", "\n".join(parts), command="answers")
 
