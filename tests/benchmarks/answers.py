@@ -48,15 +48,15 @@ def show(name: str, title: str, found: tuple[dict[str, Any], float, float], told
     """Record the figures of one collection."""
     figures, seconds, peak = found
     methods = [one["method"] for one in figures["methods"]]
-    kinds = [[row["type"], row["questions"], *(100 * row[one] for one in methods)] for row in figures["types"]]
+    kinds = [[row["type"], row["questions"], *(f"{100 * row[one]:.1f}" for one in methods)] for row in figures["types"]]
     sure = figures["calibration"]
     reached = ", ".join(
         f"{100 * row['accuracy']:.1f} of the surest {row['coverage']:.0%}" for row in sure["risk_coverage"]
     )
     low, high = sure["ece"]["interval"]
     how = (
-        "All values are chosen by folds over photos inside the rows that answer. `question only` and `media only` are the "
-        f"same method, blind and deaf. 95% intervals by the bootstrap over photos, gains paired. {SEEN}"
+        "All values are chosen by folds over photos inside the rows that answer. `question only` and `media only` are "
+        f"the same method, blind and deaf. 95% intervals by the bootstrap over photos, gains paired. {SEEN}"
     )
     error = f"{sure['ece']['value']:.3f} ({low:.3f} – {high:.3f})"
     cost = f"{seconds:.0f} s, peak {peak / 2**30:.1f} GiB"
