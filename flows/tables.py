@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tasks.search import Answer, Evidence
 
 _MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]", "weak": "[red]weak[/]"}
+_POSSIBLE = 5  # answers shown
 _WEAKEST = 5  # slices shown in any case
 
 
@@ -426,7 +427,7 @@ def show_answered(found: Answered) -> None:
     sure = "" if found.confidence is None else f" ({found.confidence:.0%} sure)"
     told = found.answer if found.answer is not None else "I don't know"
     console.print(f"[bold]{escape(told)}[/]{sure}", highlight=False)
-    others = " · ".join(f"{one.answer} {one.share:.0%}" for one in found.alternatives)
+    others = " · ".join(f"{one.answer} {one.share:.0%}" for one in found.alternatives[:_POSSIBLE])
     console.print(f"from {found.how}; possible: {others or 'nothing'}", highlight=False, markup=False)
     for one in found.evidence:
         near = f"medium {one.media_similarity:.2f}"

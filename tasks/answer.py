@@ -21,7 +21,7 @@ from storage import catalog, schemas
 from storage.filters import eq, isin
 from storage.workspace import Workspace
 from tasks.answered import AnsweredRows, collection_asked, load_answered, load_model, saved_at
-from tasks.answering.candidates import likely, statement
+from tasks.answering.candidates import holds, likely, plausible, statement
 from tasks.answering.model import Chosen, Model, fit
 from tasks.answering.questions import question_type
 from tasks.answering.rows import Array, Asked, Stored
@@ -43,7 +43,6 @@ How = Literal["rows", "candidates", "captions", "reader"]
 
 _CHARS = 2_000
 _CAPTIONS = 20  # captions of similar items that give words, or go to a reader
-_SHARPNESS = 0.05  # temperature of the cosines of candidates
 _UNMEASURED = "how sure this is was not measured: run `modalign evaluate-answers`"
 
 
@@ -322,10 +321,13 @@ class Answerer:
                 'give answers, for instance --answers "yes,no"',
             )
         seen, _ = self._searcher.embed(self._query(medium))
-        words = np.stack([self._searcher.embed(Query(text=statement(question, one)))[0] for one in candidates])
-        cosines = words @ seen
-        shares = np.exp((cosines - cosines.max()) / _SHARPNESS)
-        shares /= shares.sum()
+        usual = self._searcher.space.banks[medium.modality]
+        if kind == "yes/no" and not given:
+            chance = holds(self._searcher.embed(Query(text=question))[0], seen, usual)
+            shares = np.array([chance, 1 - chance], np.float32)
+        else:
+            words = np.stack([self._searcher.embed(Query(text=statement(question, one)))[0] for one in candidates])
+            shares = plausible(words, seen, usual)
         order = np.argsort(-shares, kind="stable")
         return Answered(
             question,

@@ -73,6 +73,11 @@ class Searcher:
         return str(self._manifest["space"]["space_id"])
 
     @property
+    def space(self) -> JointSpace:
+        """The fitted heads, and the frozen queries behind the hubness terms."""
+        return self._space
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """What can be searched with and for."""
         return tuple(self._space.heads)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from tasks.media.text import cjk_runs
+
+Array = npt.NDArray[np.float32]
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 _COLOURS_ZH = ("红色", "橙色", "黄色", "绿色", "蓝色", "紫色", "粉色", "棕色", "黑色", "白色", "灰色")
@@ -38,6 +43,27 @@ def likely(question: str, kind: str, captions: Sequence[str], most: int = 20) ->
 def statement(question: str, answer: str) -> str:
     """A question and an answer as one text, to compare with a medium."""
     return f"{question.rstrip('?？ ')}: {answer}"
+
+
+def plausible(words: Array, medium: Array, usual: Array) -> Array:
+    """Shares (c,) of texts (c, d) as what a medium (d,) shows: by how much nearer it is to each than `usual` (n, d).
+
+    A softmax, at temperature ½, of its cosine in standard deviations above the mean of theirs.
+    """
+    z = _nearness(words, medium, usual) * 2
+    shares = np.exp(z - z.max())
+    return np.asarray(shares / shares.sum(), np.float32)
+
+
+def holds(question: Array, medium: Array, usual: Array) -> float:
+    """How likely a yes-or-no question (d,) holds of a medium (d,): ½ at a standard deviation above `usual` ones."""
+    z = float(_nearness(question[None], medium, usual)[0])
+    return float(0.5 * (1 + np.tanh(z - 1)))
+
+
+def _nearness(words: Array, medium: Array, usual: Array) -> Array:
+    near = words @ usual.T
+    return np.asarray((words @ medium - near.mean(1)) / np.maximum(near.std(1), 1e-6), np.float32)
 
 
 def _words(text: str) -> list[str]:

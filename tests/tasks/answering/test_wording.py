@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from tasks.answering.candidates import likely, statement
+from tasks.answering.candidates import holds, likely, plausible, statement
 from tasks.answering.questions import question_type
 from tasks.answering.wording import answer_set, canonical
 
@@ -69,3 +70,19 @@ def test_answers_to_choose_from() -> None:
     assert likely("what is on the grass?", "what", captions)[0] == "dog"
     assert "grass" not in likely("what is on the grass?", "what", captions)
     assert statement("is it red? ", "yes") == "is it red: yes"
+
+
+def test_what_is_near_to_everything_is_no_answer() -> None:
+    """A text that all media are near to loses to one that this medium is nearer to than the others are; a question
+    holds of a medium by as much as it lies above the usual one, a standard deviation being even.
+    """
+    usual = np.array([[0.9, 0.1], [0.8, 0.3], [0.7, 0.2], [0.8, 0.0]], np.float32)
+    medium = np.array([0.8, 0.7], np.float32)
+    words = np.eye(2, dtype=np.float32)
+    assert words[0] @ medium > words[1] @ medium
+    shares = plausible(words, medium, usual)
+    assert shares.argmax() == 1
+    assert shares.sum() == pytest.approx(1)
+    even = np.array([0.0, usual[:, 1].mean() + usual[:, 1].std()], np.float32)
+    assert holds(words[1], even, usual) == pytest.approx(0.5, abs=1e-4)
+    assert holds(words[1], medium, usual) > 0.9
