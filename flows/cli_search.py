@@ -98,7 +98,7 @@ def search(
         settings = settings_of(common)
         workspace = Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
         searcher = Searcher(workspace, space, device=settings.device)
-        from flows.tables import show_answer, show_briefly
+        from flows.found import show_answer, show_briefly
 
         if queries is None:
             answer = searcher.search(asked, **how)
