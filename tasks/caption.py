@@ -239,8 +239,8 @@ class Captioner(Searcher):
             key: min((other for other, modality in some.items() if modality != TEXT), default="")
             for key, some in links.items()
         }
-        for pool, one in zip(pools, found, strict=True):
-            for key in one.keys:
+        for pool, near in zip(pools, found, strict=True):
+            for key in near.keys:
                 if owner[key]:
                     pool.setdefault(key, owner[key])
         return pools
