@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -38,6 +40,7 @@ from flows.server.models import (
     WhyRequest,
 )
 from flows.server.plane import Place, Planes
+from flows.server.together import Together
 from storage.workspace import Workspace
 from tasks.asked import Query
 from tasks.conditions import parse
@@ -46,8 +49,10 @@ from tasks.media.registry import Limits, MediaError
 
 R = TypeVar("R")
 
-AT_ONCE = 8
-"""Requests that work on a space at the same time; others wait, and the event loop goes on."""
+AT_ONCE = 32
+"""Requests that work at the same time, or wait for an encoder; others wait for a place, and the event loop goes on."""
+DECODED = 4
+"""Media that are decoded at the same time: each can be large."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Service:
             told=lambda opened: self.metrics.in_force(opened.space_id, opened.rows),
         )
         self._planes = Planes(self.workspace.store)
+        self._together = Together()
+        self._decoding = threading.BoundedSemaphore(DECODED)
         self._limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def run(self, work: Callable[[], R]) -> R:
@@ -91,13 +98,15 @@ class Service:
         """The hits of one search."""
         start, opened = time.perf_counter(), self.in_force.now()
         with self._query(opened, asked.text, asked.item, data, asked.text_weight) as query:
-            found = opened.searcher.search(
+            by_words = query.file is None and query.item is None and asked.mode != "text"
+            search = partial(self._together.search, opened.searcher) if by_words else opened.searcher.search
+            found = search(
                 query,
                 target=asked.target,
                 k=asked.k,
                 offset=asked.offset,
                 mode=asked.mode,
-                where=parse(asked.where),
+                where=parse(asked.where) or None,
                 fold=asked.fold,
             )
         return SearchAnswer(
@@ -204,10 +213,20 @@ class Service:
         try:
             return self.thumbnails.get(
                 (f"{path}:{changed}", side, round(at, 1)),
-                lambda: thumbnails.draw(found.modality, path.read_bytes(), side, at, Limits()),
+                lambda: self.drawn(found.modality, path.read_bytes(), side, at, Limits()),
             )
         except MediaError as error:
             raise ApiError(422, error.code, error.message, "see `modalign quarantine list`") from None
+
+    def modality_of(self, data: bytes) -> str:
+        """What an upload is. Raises `ApiError` for what is no medium, or too large."""
+        with self._decoding:
+            return uploads.modality_of(data)
+
+    def drawn(self, modality: str, data: bytes, size: int, at: float, limits: Limits) -> bytes:
+        """A small picture of these bytes. Raises `MediaError`."""
+        with self._decoding:
+            return thumbnails.draw(modality, data, size, at, limits)
 
     def map(self) -> list[Place]:
         """A sample of the space on a plane."""
@@ -254,7 +273,7 @@ class Service:
     @contextmanager
     def _upload(self, opened: Opened, data: bytes) -> Iterator[Path]:
         """A file of an upload that the space can read; it goes with the block."""
-        modality = uploads.modality_of(data)
+        modality = self.modality_of(data)
         known = opened.searcher.modalities
         if modality not in known:
             raise ApiError(
@@ -262,7 +281,8 @@ class Service:
             )
         with uploads.kept(data, modality) as path:
             try:
-                yield path
+                with self._decoding:
+                    yield path
             except UserError as error:  # where it lay means nothing to who sent it
                 raise UserError(error.message.replace(str(path), "the file"), error.mend) from None
 

@@ -27,11 +27,11 @@ ACCEPT = {"image": "image/*,.svg", "audio": "audio/*", "video": "video/*,.mkv"}
 class File:
     """An uploaded file: its bytes, the name it was sent under, which is only shown, and a small picture of it."""
 
-    def __init__(self, name: str, data: bytes) -> None:
+    def __init__(self, service: Service, name: str, data: bytes) -> None:
         self.name, self.data = name[:200], data
-        self.modality = uploads.modality_of(data)
+        self.modality = service.modality_of(data)
         try:
-            drawn = thumbnails.draw(self.modality, data, 320, 0.0, uploads.LIMITS)
+            drawn = service.drawn(self.modality, data, 320, 0.0, uploads.LIMITS)
         except MediaError as error:
             raise ApiError(422, error.code, error.message, "choose another file") from None
         self.picture = f"data:{thumbnails.TYPE};base64,{base64.b64encode(drawn).decode('ascii')}"
@@ -88,7 +88,7 @@ class Visit:
         async def uploaded(event: events.UploadEventArguments) -> None:
             name, data = event.file.name, await event.file.read()
             box.reset()
-            file = await self.run(lambda: File(name, data), place())
+            file = await self.run(lambda: File(self.service, name, data), place())
             if file is not None:
                 await took(file)
 
