@@ -131,10 +131,7 @@ class Embedder:
             for part in one.parts:
                 if part.vector is None:
                     contents[part.modality].append(part.content)
-        encoded = {
-            modality: iter(self._space.project(modality, self.raw(modality, some)))
-            for modality, some in contents.items()
-        }
+        encoded = {modality: iter(self._encode(modality, some)) for modality, some in contents.items()}
         return [self._joined(one.parts, encoded) for one in asked]
 
     def _joined(self, parts: Sequence[Part], encoded: Mapping[str, Iterator[Array]]) -> Array | None:

@@ -224,7 +224,7 @@ class Captioner(Searcher):
         for name in dict.fromkeys(self._captioned.origin(one.modality).modality for one in media):
             gallery = self._captioned.of(name)
             rows = [place for place, one in enumerate(media) if self._captioned.origin(one.modality).modality == name]
-            scores = np.stack([media[row].features for row in rows]) @ gallery.features.T
+            scores = np.stack([gallery.features @ media[row].features for row in rows])  # whatever the company
             nearest = top_k(scores, min(self._rule.neighbours, scores.shape[1]))[0]
             for row, places in zip(rows, nearest, strict=True):
                 pools[row] = {text: key for key in gallery.keys[places].tolist() for text in gallery.texts[key]}
