@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from flows import cli_caption, cli_changes, cli_deploy, cli_encoders, cli_guidance, cli_spaces  # noqa: F401 - their commands register themselves
+from flows import cli_caption, cli_changes, cli_deploy, cli_encoders, cli_guidance, cli_search, cli_spaces  # noqa: F401 - their commands register themselves
 from flows.command import DEFAULT, Common, app, names_in, params_of, print_json, say, session, settings_of
 
 if TYPE_CHECKING:
@@ -173,64 +173,6 @@ def evaluate(*, space: str | None = None, split: str | None = None, common: Comm
     from flows.tables import show_metrics
 
     show_metrics(metrics)
-
-
-@app.command
-def search(
-    text: str | None = None,
-    /,
-    *,
-    file: Path | None = None,
-    to: str | None = None,
-    k: Annotated[int, Parameter(alias="-k")] = 10,
-    space: str | None = None,
-    mode: Literal["auto", "vector", "text", "hybrid"] = "auto",
-    common: Common = DEFAULT,
-) -> None:
-    """Search a space with a TEXT or a file.
-
-    Examples: `modalign search "something to eat" --to image -k 5` · `modalign search --file dog.png --to text` ·
-    `modalign search 猫`
-
-    Parameters
-    ----------
-    text
-        What to search for, in words.
-    file
-        A media file to search with.
-    to
-        Modality of the hits: image, text, …; without it the first one that is not the query's own.
-    k
-        Number of hits.
-    space
-        Name of the space; without it the one published last.
-    mode
-        vector, text (full text), hybrid (both, fused), or auto.
-    """
-    from config.errors import UserError
-
-    if (text is None) == (file is None):
-        raise UserError(
-            "search takes a text or --file, one of them", 'for instance: modalign search "a dog" --to image'
-        )
-    settings = settings_of(common)
-    from storage.workspace import Workspace
-    from tasks.search import Query, Searcher
-
-    searcher = Searcher(
-        Workspace(root=settings.workspace, tables_uri=settings.tables_uri), space, device=settings.device
-    )
-    if text is not None:
-        answer = searcher.search(Query(text=text), target=to, k=k, mode=mode)
-    else:
-        assert file is not None
-        answer = searcher.search(Query(file=file), target=to, k=k)
-    if common.json:
-        print_json(asdict(answer))
-        return
-    from flows.tables import show_answer
-
-    show_answer(answer)
 
 
 @app.command

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from config.params import UpdateParams
 from flows.command import DEFAULT, Common, app, names_in, print_json, say, session, settings_of, writer
+
+if TYPE_CHECKING:
+    from config.params import UpdateParams
 
 _quarantine = App(name="quarantine", help="What could not be read: list it, try it again, forget it.")
 app.command(_quarantine)
@@ -160,4 +162,6 @@ def drop(*, collection: str | None = None, code: str | None = None, common: Comm
 
 
 def _params(collections: str | None, common: Common, **more: Any) -> UpdateParams:
+    from config.params import UpdateParams
+
     return UpdateParams(collections=names_in(collections), profile=common.profile, overrides=tuple(common.set), **more)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from config.params import UpdateParams
 from flows.command import DEFAULT, Common, app, names_in, print_json, say, session, settings_of
 
 if TYPE_CHECKING:
+    from config.params import UpdateParams
     from tasks.refs import TrainedOutcome
 
 
@@ -94,6 +94,8 @@ def lsa(
 
 
 def _update(collections: str | None, common: Common, *more: str) -> UpdateParams:
+    from config.params import UpdateParams
+
     return UpdateParams(collections=names_in(collections), profile=common.profile, overrides=(*common.set, *more))
 
 

@@ -11,24 +11,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from flows.console import console_for
 from flows.summaries import reach, score_rows, slice_rows, stage_table
 
 if TYPE_CHECKING:
     from config.settings import Settings
     from flows.doctor import Check
     from tasks.refs import Decision, Ingested, Updated, UpdatePlan, Upkeep
-    from tasks.search import Answer
 
 _SHOWN = ("hit_rate@1", "hit_rate@5", "hit_rate@10", "MRR", "nDCG@10", "mAP@R", "R-precision", "median_rank")
 _SEVERAL = ("mAP@R", "R-precision")  # with one right answer a query both are hit_rate@1
 _MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]", "weak": "[red]weak[/]"}
 _WEAKEST = 5  # slices shown in any case
-
-
-def console_for() -> Console:
-    """A console as wide as the terminal, or 120 columns where the output is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:
@@ -192,52 +186,6 @@ def show_ingest(done: Ingested) -> None:
     for row in rows:
         table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
     console.print(table)
-
-
-def show_answer(answer: Answer) -> None:
-    """Hits, best first."""
-    console = console_for()
-    console.print(f"{answer.query!r} → {answer.target} in {answer.space} ({answer.mode})", highlight=False)
-    for note in answer.notes:
-        console.print(f"[yellow]{note}[/]")
-    if not answer.hits:
-        console.print("no hit; try other words, or --mode vector")
-        return
-    rows = [
-        {
-            "#": str(number),
-            "score": f"{hit.score:.3f}",
-            "cosine": "" if hit.similarity is None else f"{hit.similarity:.3f}",
-            "exact": "" if hit.probability is None else f"{hit.probability:.0%}",
-            "percentile": "" if hit.percentile is None else f"{hit.percentile:.2f}",
-            "time": "" if hit.start is None else clock(hit.start),
-            "item": " ".join(part for part in (str(hit.attributes.get("emoji", "")), hit.uri or hit.modality) if part),
-            "words": hit.text[:80],
-        }
-        for number, hit in enumerate(answer.hits, 1)
-    ]
-    table = Table()
-    shown = [name for name in rows[0] if name not in ("exact", "percentile", "time") or any(row[name] for row in rows)]
-    for name in shown:
-        table.add_column(name, justify="left" if name in ("item", "words") else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(row[name] for name in shown))
-    console.print(table)
-    if "exact" in shown:
-        console.print(
-            "exact: how likely it is the very item meant, not just one that fits; "
-            "percentile: random pairs that score lower"
-        )
-
-
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds.
-
-    >>> clock(83.9), clock(7265)
-    ('0:01:23', '2:01:05')
-    """
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def show_status(facts: dict[str, Any]) -> None:

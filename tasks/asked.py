@@ -141,6 +141,11 @@ class Embedder:
         weights = [one.weight for one in parts]
         return normalise(np.average(vectors, axis=0, weights=weights))
 
+    def _encode(self, modality: str, contents: Sequence[Any]) -> Array:
+        vectors = self.raw(modality, contents)
+        rows = [{name: one[row : row + 1] for name, one in vectors.items()} for row in range(len(contents))]
+        return np.concatenate([self._space.project(modality, one) for one in rows])  # no vector depends on its company
+
     def raw(self, modality: str, contents: Sequence[Any], through: Mapping[str, str] | None = None) -> dict[str, Array]:
         """Embeddings {encoder: (n, d)} of decoded contents, by the encoders of the space's head of `modality`.
 

@@ -23,7 +23,7 @@ Weights = npt.NDArray[np.int32]
 QUERIES = 2_000
 """Queries of each direction at most, drawn by seed."""
 _CANDIDATES = 250
-"""Answers re-ranked: of 250 nearest the first ten are those of all but for one query in a thousand (README)."""
+"""Answers that are re-ranked: among the 250 nearest are the first ten of all, but for few (README)."""
 _RANDOM = 20_000  # random pairs, about
 _FIT_ON = "val"
 

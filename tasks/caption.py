@@ -288,19 +288,21 @@ class Captioner(Searcher):
             source = self._captioned.origin(modality)
             contents = [row["content_hash"] for row in some]
             vectors, found = self._captioned.vectors(modality, source, contents)
-            features = (
-                self._captioned.features(source.modality, vectors) if found.any() else np.zeros((0, 0), np.float32)
-            )
-            joint = self._space.project(source.modality, vectors) if source.through and found.any() else None
             for place, row in enumerate(some):
                 key = row["key"]
                 if not found[place]:  # its frames are not encoded by themselves
                     (one,) = self._files([self.media_path(key)])
                     out[key] = replace(one, told=key)
                     continue
-                own = np.asarray(row["vector"], np.float32) if joint is None else joint[place]
+                own = {
+                    name: one[place : place + 1] for name, one in vectors.items()
+                }  # no vector depends on its company
+                (features,) = self._captioned.features(source.modality, own)
+                joint = np.asarray(row["vector"], np.float32)
+                if source.through:
+                    (joint,) = self._space.project(source.modality, own)
                 path = None  # looked up only if a generator wants to see it
-                out[key] = _Medium(key, modality, contents[place], features[place], own, path)
+                out[key] = _Medium(key, modality, contents[place], features, joint, path)
         return [out[key] for key in keys]
 
     def _content(self, medium: _Medium) -> Any:

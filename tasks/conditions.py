@@ -22,7 +22,7 @@ ATTRIBUTE = "attributes."
 _MEND = "write NAME=VALUE, with !=, <, <=, >, >= or ` in A,B` in place of =; quotes make a value a text"
 _TRUTHS = {"true": True, "false": False}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_LISTED = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]+)""")
+_LISTED = re.compile(r"""\s*("[^"]*"|'[^']*'|[^,]+)\s*(?:,|$)""")
 _WRITTEN = re.compile(rf"\s*(.+?)\s*({'|'.join(OPERATORS)}|\sin\s)\s*(.*?)\s*", re.DOTALL)
 
 

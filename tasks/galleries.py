@@ -122,12 +122,9 @@ class Galleries:
         if narrowed != Narrowed(eq("modality", modality)):
             rows = self._once(self._rows, (modality, narrowed), lambda: self._rows_of(held, narrowed))
             cosines = cosines[:, rows]
-        places, scores = top_k(cosines, min(k, cosines.shape[1]))
+        places, _ = top_k(cosines, k)
         places = places if rows is None else rows[places]
-        return [
-            Found(held.keys[at].tolist(), found, {name: terms[at] for name, terms in held.terms.items()})
-            for at, found in zip(places, scores, strict=True)
-        ]
+        return [_compared(held, at, query) for at, query in zip(places, queries, strict=True)]
 
     def _load(self, modality: str) -> _Held:
         where = eq("modality", modality)
@@ -160,3 +157,11 @@ class Galleries:
                     kept.popitem(last=False)
             kept.move_to_end(name)
             return kept[name]
+
+
+def _compared(held: _Held, at: npt.NDArray[np.int64], query: Array) -> Found:
+    """The rows `at` once more with this query alone: the last bits of a product depend on its company."""
+    cosines = held.vectors[at] @ query
+    order = np.lexsort((at, -cosines))
+    at = at[order]
+    return Found(held.keys[at].tolist(), cosines[order], {name: terms[at] for name, terms in held.terms.items()})

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "updates",
     "fifty",
     "kills",
+    "searching",
 )
 
 

@@ -77,7 +77,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     write_collection(workspace_env.parent / "shapes", 4)
     mistakes = [
         (["search", "dog"], "holds no space yet"),
-        (["search"], "a text or --file"),
+        (["search"], "a query is a text"),
         (["run", "nowhere", "--profile", "nothing"], "no profile 'nothing'"),
         (["run", "shapes", "--set", "align.method=magic"], "align.method"),
         (["run", "shapes", "--set", "align.methd=cca"], "align.methd"),

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from config.params import KeepParams, UpdateParams
+from flows.found import show_answer
 from flows.gc import wanted_tables
 from flows.ingest import ingest
 from flows.pipeline import pipeline
-from flows.tables import show_answer
 from flows.update import update
 from storage import schemas
 from storage.filters import eq
@@ -163,7 +163,7 @@ def test_a_sound_is_found_with_its_time(kept: Made, tmp_path: Path, capsys: pyte
     assert long.found_by == ("part",)
     assert long.start is not None
     assert WHISTLE - WINDOW < long.start < WHISTLE + 2
-    show_answer(answer)
+    show_answer(answer, {})
     (line,) = [one for one in capsys.readouterr().out.splitlines() if "red-long.wav" in one]
     assert f"0:00:{int(long.start)}" in line
     assert {hit.probability for hit in answer.hits} == {None}
