@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from flows.tables import console_for
+from flows.console import console_for
 
 if TYPE_CHECKING:
     from tasks.caption import Caption

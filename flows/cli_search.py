@@ -98,7 +98,7 @@ def search(
         settings = settings_of(common)
         workspace = Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
         searcher = Searcher(workspace, space, device=settings.device)
-        from flows.tables import show_answer, show_briefly
+        from flows.found import show_answer, show_briefly
 
         if queries is None:
             answer = searcher.search(asked, **how)
@@ -155,7 +155,6 @@ def _queries(path: Path, text_weight: float) -> Iterator[Query]:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and rows of a file of queries; a line of text is a row with `text`. Empty lines are passed over."""
-    number = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             if path.suffix.lower() == ".csv":
@@ -165,17 +164,21 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 for row in reader:
                     yield reader.line_num, row
                 return
+            is_json = path.suffix.lower() in (".jsonl", ".ndjson")
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield number, _row(line) if path.suffix.lower() in (".jsonl", ".ndjson") else {"text": line.strip()}
+                    yield number, _row(line, f"{path.name}:{number}") if is_json else {"text": line.strip()}
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})", "check the path") from None
-    except (ValueError, csv.Error) as error:  # neither JSON nor UTF-8 is a ValueError
-        raise UserError(f"{path.name}, after line {number}, cannot be read ({error})", "check its format") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path.name} cannot be read ({error})", "write it as UTF-8") from None
 
 
-def _row(line: str) -> dict[str, Any]:
-    row = json.loads(line)
+def _row(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
     if not isinstance(row, dict):
-        raise ValueError(f"{line.strip()[:40]} is no object")  # noqa: TRY004 - said with the others of the file
+        raise UserError(f"{place}: this is no JSON object", 'write one a line, as {"text": "a dog"}')
     return row

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from flows.tables import console_for
+from flows.console import console_for
 
 _VERDICTS = {"best": "[green]best[/]", "worse": "[red]worse[/]", "tied": "tied"}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from config.settings import Settings
-from flows.tables import console_for, show_ingest, show_metrics, show_next
+from flows.console import console_for
+from flows.tables import show_ingest, show_metrics, show_next
 from storage.workspace import Workspace
 from tasks.refs import Outcome
 from tasks.search import Answer, Query, Searcher

@@ -131,7 +131,7 @@ class Embedder:
             for part in one.parts:
                 if part.vector is None:
                     contents[part.modality].append(part.content)
-        encoded = {modality: self._projected(modality, some) for modality, some in contents.items()}
+        encoded = {modality: iter(self._encode(modality, some)) for modality, some in contents.items()}
         return [self._joined(one.parts, encoded) for one in asked]
 
     def _joined(self, parts: Sequence[Part], encoded: Mapping[str, Iterator[Array]]) -> Array | None:
@@ -140,6 +140,11 @@ class Embedder:
             return vectors[0] if vectors else None
         weights = [one.weight for one in parts]
         return normalise(np.average(vectors, axis=0, weights=weights))
+
+    def _encode(self, modality: str, contents: Sequence[Any]) -> Array:
+        vectors = self.raw(modality, contents)
+        rows = [{name: one[row : row + 1] for name, one in vectors.items()} for row in range(len(contents))]
+        return np.concatenate([self._space.project(modality, one) for one in rows])  # no vector depends on its company
 
     def raw(self, modality: str, contents: Sequence[Any], through: Mapping[str, str] | None = None) -> dict[str, Array]:
         """Embeddings {encoder: (n, d)} of decoded contents, by the encoders of the space's head of `modality`.
@@ -155,12 +160,6 @@ class Embedder:
                 raise UserError(f"the query cannot be read ({error.message})", "give another file")
             vectors[name] = encoded.vectors
         return vectors
-
-    def _projected(self, modality: str, contents: Sequence[Any]) -> Iterator[Array]:
-        """The joint vectors of decoded contents, each projected alone: no vector depends on its company."""
-        vectors = self.raw(modality, contents)
-        for row in range(len(contents)):
-            yield self._space.project(modality, {name: one[row : row + 1] for name, one in vectors.items()})[0]
 
     def _encoders(self, modality: str, through: Mapping[str, str]) -> dict[str, Encoder]:
         from tasks.encoders.protocol import EncoderError

@@ -224,7 +224,7 @@ class Captioner(Searcher):
         for name in dict.fromkeys(self._captioned.origin(one.modality).modality for one in media):
             gallery = self._captioned.of(name)
             rows = [place for place, one in enumerate(media) if self._captioned.origin(one.modality).modality == name]
-            scores = np.stack([media[row].features for row in rows]) @ gallery.features.T
+            scores = np.stack([gallery.features @ media[row].features for row in rows])  # whatever the company
             nearest = top_k(scores, min(self._rule.neighbours, scores.shape[1]))[0]
             for row, places in zip(rows, nearest, strict=True):
                 pools[row] = {text: key for key in gallery.keys[places].tolist() for text in gallery.texts[key]}
@@ -288,19 +288,21 @@ class Captioner(Searcher):
             source = self._captioned.origin(modality)
             contents = [row["content_hash"] for row in some]
             vectors, found = self._captioned.vectors(modality, source, contents)
-            features = (
-                self._captioned.features(source.modality, vectors) if found.any() else np.zeros((0, 0), np.float32)
-            )
-            joint = self._space.project(source.modality, vectors) if source.through and found.any() else None
             for place, row in enumerate(some):
                 key = row["key"]
                 if not found[place]:  # its frames are not encoded by themselves
                     (one,) = self._files([self.media_path(key)])
                     out[key] = replace(one, told=key)
                     continue
-                own = np.asarray(row["vector"], np.float32) if joint is None else joint[place]
+                own = {
+                    name: one[place : place + 1] for name, one in vectors.items()
+                }  # no vector depends on its company
+                (features,) = self._captioned.features(source.modality, own)
+                joint = np.asarray(row["vector"], np.float32)
+                if source.through:
+                    (joint,) = self._space.project(source.modality, own)
                 path = None  # looked up only if a generator wants to see it
-                out[key] = _Medium(key, modality, contents[place], features[place], own, path)
+                out[key] = _Medium(key, modality, contents[place], features, joint, path)
         return [out[key] for key in keys]
 
     def _content(self, medium: _Medium) -> Any:

@@ -80,7 +80,7 @@ def caption_shard(
     with progress(f"caption {collection} {shard.number}/{shard.of}", len(keys)) as advance:
         for first in range(0, len(keys), _WRITTEN):
             some = keys[first : first + _WRITTEN]
-            made = list(captioner.caption_many(items=some, k=1, generate=reader))
+            made = list(captioner.caption_many(items=some, generate=reader))
             keep(store, *_rows(collection, method, some, made, pending))
             examples += [(one.query, one.text, one.score) for one in made[: _SHOWN - len(examples)]]
             advance(len(some))

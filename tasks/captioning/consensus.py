@@ -1,9 +1,9 @@
 """Which of the retrieved captions to take: that on which the others agree, and which fits the item.
 
 Source: consensus captioning, Devlin et al. 2015. There the agreement is the mean CIDEr to the m best others; here all
-others count, by how like the item they are, with the square root of CIDEr-D, so that being a little like many is worth
-more than being very like a few. Captions nearest in the joint space stand beside those of the nearest items. What each
-change brought stands in tasks/README.md; the values were chosen by folds inside Flickr8k's training split.
+others count, by how like the item they are, with CIDEr-D. Captions nearest in the joint space stand beside those of the
+nearest items. What each change brought stands in tasks/README.md; the values were chosen by folds inside Flickr8k's
+training split.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Rule:
 
     neighbours: int = 20
     """Training items nearest by the medium's own embeddings, whose captions are candidates."""
-    texts: int = 100
+    texts: int = 200
     """Training captions nearest in the joint space, which are candidates too."""
     sharpness: float = 6.0
     """How much more a caption counts in the agreement that is more like the item: the inverse of a temperature."""
-    fit: float = 0.7
+    fit: float = 0.8
     """Weight of the fit in the joint space beside the agreement, both as z-scores over the candidates."""
 
 
@@ -43,8 +43,8 @@ def voices(likeness: Array, sharpness: float) -> Array:
 
 
 def agreement(candidates: Captions, weights: Array) -> Array:
-    """(n,): the sum over all other candidates of weight (n,) · √(CIDEr-D / 10), 0 to 1; of one alone 0."""
-    scores = np.sqrt(cider_d(candidates, candidates) / 10)
+    """(n,): the sum over all other candidates of weight (n,) · CIDEr-D / 10, 0 to 1; of one alone 0."""
+    scores = cider_d(candidates, candidates) / 10
     np.fill_diagonal(scores, 0)
     return np.asarray(scores @ weights, np.float32)
 

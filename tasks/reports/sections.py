@@ -123,7 +123,8 @@ class Sections:
         if now is None or then is None:
             return ""
         change = now - then
-        kind = "up" if change > 0 else "down" if change < 0 else "even"
+        better = -change if "median_rank" in path else change
+        kind = "up" if better > 0 else "down" if better < 0 else "even"
         text = f"{scale * change:+.1f}" if scale != 1 or abs(now) > 1 else f"{change:+.3f}"
         where = escape("/".join(path))
         return f'<span class="change {kind}"><data value="{change!r}" data-change="{where}">{text}</data></span>'
@@ -445,7 +446,7 @@ class Sections:
         facts = "".join(
             f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in self.report.environment.items()
         )
-        commands = escape("\n".join(self.report.commands))
+        commands = "".join(f"<pre><code>{escape(one)}</code></pre>" for one in self.report.commands)
         seed = self.metrics.tell("seed", text=whole)
         draws = self.metrics.tell("draws", text=whole)
         return section(
@@ -454,7 +455,7 @@ class Sections:
             "A benchmark that an encoder has seen in training flatters it: read the last column before you compare.",
             encoders,
             f'<div class="grid after">{_card("Measured with", f"<dl class=facts>{facts}</dl>")}'
-            + _card("Again, from nothing", f"<pre><code>{commands}</code></pre><p>Seed {seed}, {draws} resamples.</p>")
+            + _card("Again, from nothing", f"{commands}<p>Seed {seed}, {draws} resamples.</p>")
             + "</div>",
         )
 

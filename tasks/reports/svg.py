@@ -117,7 +117,7 @@ def picture(kind: str, title: str, about: str, width: int, height: int, body: st
     )
 
 
-def legend(names: Sequence[tuple[int, str, bool]], left: float = 4, letter: float = 7.0) -> str:
+def legend(names: Sequence[tuple[int, str, bool]], left: float = 4, letter: float = 7.6) -> str:
     """A row of (series, name, drawn by dashes) at the top of a plot; widths are guessed from the letters."""
     parts, at = [], left
     for number, name, dashed in names:

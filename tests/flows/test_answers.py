@@ -20,6 +20,7 @@ from tasks.answer import Answerer
 from tasks.answered import load_answered, load_model
 from tests.flows.runs import artifacts, params_for, vector_of
 from tests.readers import save_gpt2
+from tests.sounds import tone, written
 from tests.tiny import draw, write_collection
 
 Encoders = dict[str, tuple[str, ...]]
@@ -251,6 +252,24 @@ def test_asking_needs_no_prefect() -> None:
     code = "import sys, tasks.answer; print({'prefect', 'torch', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_sounds_are_asked_about_like_pictures(
+    prefect_server: None, tiny_encoders: Encoders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Questions about sounds are answered from the sounds alone, though there are as many about pictures."""
+    monkeypatch.setenv("MODALIGN_WORKSPACE", str(tmp_path / "workspace"))
+    folder = write_questions(tmp_path / "both", 4)
+    lines = [(folder / "metadata.jsonl").read_text()]
+    for number in range(4):
+        (folder / f"{number}.wav").write_bytes(written(tone(0.3, 300 + 400 * number)))
+        said = {"file_name": f"{number}.wav", "question": "what is the shape", "answer": f"tone {number}"}
+        lines.append(json.dumps(said))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    ingest(params_for(folder, tiny_encoders | {"audio": ("builtin:logmel",)}))
+    answerer = Answerer(Workspace(root=tmp_path / "workspace"))
+    assert answerer.ask("what is the shape", file=folder / "2.wav").answer == "tone 2"
+    assert answerer.ask("what is the shape", file=folder / "0002.png").answer == draw(2)[1].split()[2]
 
 
 def test_rows_that_change_answer_at_once(

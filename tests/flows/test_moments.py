@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from config.params import KeepParams, UpdateParams
+from flows.found import show_answer
 from flows.gc import wanted_tables
 from flows.ingest import ingest
 from flows.pipeline import pipeline
-from flows.tables import show_answer
 from flows.update import update
 from storage import schemas
 from storage.filters import eq

@@ -270,7 +270,8 @@ def test_plots_are_artifacts(made: Made) -> None:
     kinds = {one.key: one for one in artifacts("plot-%-shapes")}
     assert {"plot-hit-rates-shapes", "plot-hubness-shapes", "plot-map-shapes"} <= set(kinds)
     assert all(one.type == "image" and str(one.data).startswith("data:image/png;base64,") for one in kinds.values())
-    assert str(made.workspace.reports / "report-shapes.html") in str(artifacts("report-shapes")[-1].data)
+    place = str(made.workspace.reports / "report-shapes.html")
+    assert any(place in str(one.data) for one in artifacts("report-shapes"))  # other tests leave some of this name
 
 
 def test_an_unchanged_space_keeps_its_report(made: Made, tiny_encoders: dict[str, tuple[str, ...]]) -> None:

@@ -51,7 +51,7 @@ def test_a_caption_is_the_consensus_of_what_is_near(workspace: Workspace) -> Non
     """The caption of a held-out picture, and its scores, are those of plain loops over the tables.
 
     Candidates: the captions of the nearest training pictures by the encoder alone, and the nearest training captions in
-    the joint space. Each by the √CIDEr-D of the others, weighted by their likeness, and its cosine, as z-scores.
+    the joint space. Each by the CIDEr-D to the others, weighted by their likeness, and its cosine, as z-scores.
     """
     store = workspace.store
     rule = Rule(neighbours=3, texts=5, sharpness=4.0, fit=0.7)
@@ -87,7 +87,7 @@ def test_a_caption_is_the_consensus_of_what_is_near(workspace: Workspace) -> Non
     weights = {key: math.exp(rule.sharpness * (like[owner[key]] + fits[key])) for key in keys}
     agrees = [
         sum(
-            weights[other] * math.sqrt(by_loops(items[one]["text"], items[other]["text"], sets, d=True) / 10)
+            weights[other] * by_loops(items[one]["text"], items[other]["text"], sets, d=True) / 10
             for other in keys
             if other != one
         )
