@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 
 from flows.client import Client, ClientError
+from storage.filters import eq
 from storage.spaces import publish, published
 from storage.workspace import Workspace
 from tests.benchmarks.flickr8k import data
@@ -48,7 +49,7 @@ def main() -> None:
             modalign(["run", str(data()), "--profile", "small", "-w", str(root)])
         workspace = Workspace(root=root)
         name, manifest = published(workspace.store)
-        texts = workspace.store.strings(manifest["index"]["table"], "text")
+        texts = workspace.store.strings(manifest["index"]["table"], "text", eq("modality", "text"))
         queries = sorted({text for text in texts if text})[:: max(len(texts) // 997, 1)]
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))
