@@ -237,8 +237,8 @@ def main() -> None:
     shares = (weights @ scores[1]) / (weights @ scores[0])
     low, high = interval(np.asarray(shares, np.float64), 0.95)
     told = (
-        "1,000 photos of val, five references each, captions from the 6,000 × 5 of train; lite0 + lite2 × MiniLM + mpnet "
-        "with trained heads, no hubness correction. Percent; CIDEr-D ×100 with the idf of val's references; 95% over "
+        "1,000 photos of val, five references each, captions from the 6,000 × 5 of train; lite0 + lite2 × MiniLM + "
+        "mpnet with trained heads, no hubness correction. Percent; CIDEr-D ×100 with the idf of val's references; 95% over "
         "photos. MiniLM and mpnet have seen captions of largely these photos. The score like METEOR knows exact words "
         "and stems alone.\n\n"
         f"{table(['caption', 'CIDEr-D', 'BLEU-4', 'ROUGE-L', 'like METEOR'], rows)}\n\n"
