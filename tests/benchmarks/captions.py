@@ -238,9 +238,9 @@ def main() -> None:
     low, high = interval(np.asarray(shares, np.float64), 0.95)
     told = (
         "1,000 photos of val, five references each, captions from the 6,000 × 5 of train; lite0 + lite2 × MiniLM + "
-        "mpnet with trained heads, no hubness correction. Percent; CIDEr-D ×100 with the idf of val's references; 95% over "
-        "photos. MiniLM and mpnet have seen captions of largely these photos. The score like METEOR knows exact words "
-        "and stems alone.\n\n"
+        "mpnet with trained heads, no hubness correction. Percent; CIDEr-D ×100 with the idf of val's references; 95% "
+        "over photos. MiniLM and mpnet have seen captions of largely these photos. The score like METEOR knows exact "
+        "words and stems alone.\n\n"
         f"{table(['caption', 'CIDEr-D', 'BLEU-4', 'ROUGE-L', 'like METEOR'], rows)}\n\n"
         f"A caption of a stored photo takes {1_000 * each:.0f} ms.\n\n"
         f"Clips: {CLIPS} of two seconds, generated here from val photos by a moving camera (seed {SEED}), captioned by "
