@@ -39,15 +39,18 @@ class Tokens:
 
 
 def batches(
-    ids: Sequence[Sequence[int]], sizes: tuple[int, ...], rows_of: Callable[[int], int], pad: int
+    ids: Sequence[Sequence[int]], sizes: tuple[int, ...], rows_of: Callable[[int], int], pad: int, *, whole: bool = True
 ) -> tuple[list[list[int]], list[tuple[Ints, Ints]]]:
     """Batches of (ids `(rows, length)`, lengths `(rows,)`), long ones first, and the places of each one's texts.
 
-    Every batch of a bucket has the same shape; the last is filled up with copies of its last text.
+    Every batch of a bucket has the same shape; the last is filled up with copies of its last text: to all rows, or, if
+    they need not be `whole`, to the next power of two, so that a model sees few shapes.
 
     >>> places, made = batches([[5], [6, 7, 8], [9]], (2, 4), lambda length: 4 // length, 0)
     >>> places, [block.tolist() for block, _ in made]
     ([[1], [0, 2]], [[[6, 7, 8, 0]], [[5, 0], [9, 0]]])
+    >>> [block.shape for block, _ in batches([[5]] * 3, (2,), lambda length: 16, 0, whole=False)[1]]
+    [(4, 2)]
     """
     of_bucket: dict[int, list[int]] = {}
     for place, one in enumerate(ids):
@@ -55,9 +58,10 @@ def batches(
     places: list[list[int]] = []
     made: list[tuple[Ints, Ints]] = []
     for length, members in sorted(of_bucket.items(), reverse=True):
-        rows = rows_of(length)
-        for start in range(0, len(members), rows):
-            part = members[start : start + rows]
+        full = rows_of(length)
+        for start in range(0, len(members), full):
+            part = members[start : start + full]
+            rows = full if whole else min(full, 1 << (len(part) - 1).bit_length())
             block = np.full((rows, length), pad, np.int32)
             lengths = np.empty(rows, np.int32)
             for row in range(rows):
