@@ -27,7 +27,7 @@ from tasks.answering.questions import question_type
 from tasks.answering.rows import Array, Asked, Stored
 from tasks.answering.vote import nearest, scores
 from tasks.answering.wording import canonical
-from tasks.asked import _encoding  # one lock for all that is encoded
+from tasks.asked import ENCODING  # one lock for all that is encoded
 from tasks.contents import TEXT
 from tasks.media.registry import Limits, MediaError, get, modality_of
 from tasks.media.text import clean_text
@@ -263,7 +263,7 @@ class Answerer:
         except EncoderError as error:
             raise UserError(error.message, error.mend) from None
         inputs = [encoder.transform(content)]
-        with _encoding:
+        with ENCODING:
             encoded = encoder.encode(inputs)
         for _, failure in encoded.failures:
             raise UserError(f"the {modality} cannot be encoded ({failure})", "give another one")

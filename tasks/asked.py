@@ -26,7 +26,7 @@ Array = npt.NDArray[np.float32]
 Mode = Literal["auto", "vector", "text", "hybrid"]
 
 _CHARS = 2_000
-_encoding = threading.Lock()  # encoders are this process's, and encode for one thread at a time
+ENCODING = threading.Lock()  # encoders are this process's, and encode for one thread at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class Embedder:
         vectors = {}
         for name, encoder in self._encoders(modality, through or {}).items():
             inputs = [encoder.transform(content) for content in contents]
-            with _encoding:
+            with ENCODING:
                 encoded = encoder.encode(inputs)
             for _, error in encoded.failures:
                 raise UserError(f"the query cannot be read ({error.message})", "give another file")
