@@ -117,9 +117,12 @@ def test_a_run_works_where_our_settings_lie(
     The pull step is absolute: the workspace, or the folder of modalign.toml.
     """
     monkeypatch.setenv("MODALIGN_THREADS", "1")
+    monkeypatch.setenv("MODALIGN_TOKEN", "a secret of the server")  # which no run needs
     with server(None):
         assert call("deploy", "--dry-run", "--cron", "15 2 * * *", "--timezone", "Asia/Tokyo", "--pool", "night") == 0
-        tree = yaml.safe_load(capsys.readouterr().out)
+        shown = capsys.readouterr().out
+        assert "a secret" not in shown
+        tree = yaml.safe_load(shown)
         assert not workspace_env.exists()
         (step,) = tree["pull"]
         assert step == {"prefect.deployments.steps.set_working_directory": {"directory": str(workspace_env)}}
