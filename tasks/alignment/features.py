@@ -31,7 +31,8 @@ def principal_axes(x: Array, width: int) -> tuple[Array, Array]:
     """Leading eigenvectors (d, w) of the second moment of `x` (n, d), and its eigenvalues (w,), largest first.
 
     With n < d the n × n Gram matrix is decomposed instead. Signs are fixed (largest entry positive), so that the
-    result does not depend on the number of threads beyond rounding.
+    result does not depend on the number of threads beyond rounding. The axes lie in memory as they do when they are read
+    back, for the order of an array can change the last bits of a product.
     """
     n, d = x.shape
     wide = x.astype(np.float64)
@@ -44,7 +45,7 @@ def principal_axes(x: Array, width: int) -> tuple[Array, Array]:
         keep = np.flatnonzero(values > values[-1] * 1e-10)[::-1][:width]
         axes = axes[:, keep]
     axes = axes * np.where(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])] < 0, -1.0, 1.0)
-    return axes.astype(np.float32), values[keep].astype(np.float32)
+    return np.ascontiguousarray(axes, np.float32), values[keep].astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from tests.storage.rows import EMBEDDINGS, PUBLISHED, embedded, names, unit, wri
 SCHEMAS = {
     "items": schemas.items(),
     "pairs": schemas.pairs(),
+    "answers": schemas.answers(),
+    "generated": schemas.generated(),
     "quarantine": schemas.quarantine(),
     "collections": schemas.collections(),
     "published": PUBLISHED,
