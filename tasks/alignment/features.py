@@ -31,8 +31,8 @@ def principal_axes(x: Array, width: int) -> tuple[Array, Array]:
     """Leading eigenvectors (d, w) of the second moment of `x` (n, d), and its eigenvalues (w,), largest first.
 
     With n < d the n × n Gram matrix is decomposed instead. Signs are fixed (largest entry positive), so that the
-    result does not depend on the number of threads beyond rounding. The axes lie in memory as they do when they are read
-    back, for the order of an array can change the last bits of a product.
+    result does not depend on the number of threads beyond rounding. The axes lie in memory as they do when they are
+    read back, for the order of an array can change the last bits of a product.
     """
     n, d = x.shape
     wide = x.astype(np.float64)
