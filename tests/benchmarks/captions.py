@@ -2,7 +2,8 @@
 
 The values of the rule are chosen by folds inside train: heads are fitted anew without each fold, so that neither they
 nor the captions have seen it. The space has trained heads, which folds inside train rank above CCA's. Val was measured
-with four rules while they were made, each chosen by such folds; its figures may be slightly flattered by that.
+with four rules while they were made, each chosen by such folds, and trained heads were tried after CCA's had been seen
+on it; its figures may be slightly flattered by that.
 """
 
 from __future__ import annotations
