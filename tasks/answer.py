@@ -27,9 +27,9 @@ from tasks.answering.questions import question_type
 from tasks.answering.rows import Array, Asked, Stored
 from tasks.answering.vote import nearest, scores
 from tasks.answering.wording import canonical
-from tasks.asked import ENCODING  # one lock for all that is encoded
+from tasks.asked import ENCODING, read_medium  # one lock for all that is encoded
 from tasks.contents import TEXT
-from tasks.media.registry import Limits, MediaError, get, modality_of
+from tasks.media.registry import MediaError, modality_of
 from tasks.media.text import clean_text
 from tasks.refs import EncoderRef
 from tasks.sources.item import content_hash
@@ -270,12 +270,7 @@ class Answerer:
         return encoded.vectors
 
     def _decoded(self, medium: _Medium) -> Any:
-        try:
-            return get(medium.modality).decode(_place(medium).read_bytes(), Limits())
-        except OSError as error:
-            raise UserError(f"{medium.name} cannot be read ({error.strerror})", "check the path") from None
-        except MediaError as error:
-            raise UserError(f"{medium.name}: {error.message}", "give another file") from None
+        return read_medium(_place(medium), medium.modality, medium.name)[1]
 
     def _evidence(self, asked: Asked, rows: _Rows, k: int, answer: int | None) -> list[Evidence]:
         """The k rows nearest to the question, those first that give the answer."""

@@ -190,12 +190,7 @@ class Embedder:
         if modality is None or modality not in self._space.heads:
             known = ", ".join(self._space.heads)
             raise UserError(f"{path} is no medium of this space ({known})", "give a file of one of these modalities")
-        try:
-            return Part(modality, 1.0, get(modality).decode(path.read_bytes(), Limits()))
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror})", "check the path") from None
-        except MediaError as error:
-            raise UserError(f"{path}: {error.message}", "give another file") from None
+        return Part(modality, 1.0, read_medium(path, modality)[1])
 
     def _vector(self, given: Array, modality: str | None) -> Part:
         vector = np.asarray(given, np.float32)
@@ -228,3 +223,15 @@ def _clean(text: str) -> str:
 
 def _name(query: Query) -> str:
     return str(query.file or query.item or "vector")
+
+
+def read_medium(path: Path, modality: str, told: str | None = None) -> tuple[bytes, Any]:
+    """The bytes of a media file, and its decoded content. Raises `UserError`, which calls the file `told`."""
+    name = told or str(path)
+    try:
+        data = path.read_bytes()
+        return data, get(modality).decode(data, Limits())
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({error.strerror})", "check the path") from None
+    except MediaError as error:
+        raise UserError(f"{name}: {error.message}", "give another file") from None

@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from config.errors import UserError
 from storage.workspace import Workspace
+from tasks.asked import read_medium
 from tasks.captioned import TEXT, TRAIN, Captioned, CaptionedItems
 from tasks.captioning.consensus import Rule, agreement, totals, voices
 from tasks.captioning.generator import ReaderError, evidence_prompt, folder_of
 from tasks.hits import Item
-from tasks.media.registry import Limits, MediaError, get, modality_of
+from tasks.media.registry import modality_of
 from tasks.retrieval.knn import top_k
 from tasks.search import Searcher
 from tasks.sources.item import content_hash, digest
@@ -270,7 +271,7 @@ class Captioner(Searcher):
             if modality is None:
                 raise UserError(f"{path} is no medium", f"give a file of {', '.join(self.modalities)}")
             source = self._captioned.origin(modality)
-            data, content = _read(path, modality)
+            data, content = read_medium(path, modality)
             vectors = self._embedder.raw(source.modality, [content], source.through)
             joint = self._space.project(source.modality, vectors)[0]
             features = self._captioned.features(source.modality, vectors)[0]
@@ -308,7 +309,7 @@ class Captioner(Searcher):
     def _content(self, medium: _Medium) -> Any:
         """What is captioned, decoded, for a generator that sees."""
         path = medium.path or self.media_path(medium.told)
-        return _read(path, medium.modality)[1]
+        return read_medium(path, medium.modality)[1]
 
 
 def method_of(space_id: str, generator: str | None) -> str:
@@ -325,17 +326,6 @@ def reader_of(name: str | None, *, device: str = "auto") -> Reader | None:
         return None if name is None else Reader(folder_of(name), device=device)
     except ReaderError as error:
         raise UserError(error.message, error.mend) from None
-
-
-def _read(path: Path, modality: str) -> tuple[bytes, Any]:
-    """The bytes of a media file, and its decoded content. Raises `UserError`."""
-    try:
-        data = path.read_bytes()
-        return data, get(modality).decode(data, Limits())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})", "check the path") from None
-    except MediaError as error:
-        raise UserError(f"{path}: {error.message}", "give another file") from None
 
 
 def _picture(content: Any) -> npt.NDArray[np.uint8] | None:
