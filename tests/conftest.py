@@ -30,6 +30,12 @@ settings.register_profile("modalign", deadline=None)  # a busy machine is no fai
 settings.load_profile("modalign")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: begun last, one of them would run alone while the other cores wait."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """One temporary Prefect database and server for all flow tests, without the heartbeat's wait."""

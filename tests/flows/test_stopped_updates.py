@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,38 @@ DISK = 24_000_000  # bytes
 STEP = 250_000  # bytes of free space more at each attempt
 
 
-class Case:
-    """A collection that was run and has changed since, in a workspace on a small disk of its own."""
+class Made:
+    """A collection that was run once and has changed since, and what a fresh build of its last state holds."""
 
     def __init__(self, folder: Path, encoders: dict[str, tuple[str, ...]]) -> None:
-        self.folder, self.disk, self.source = folder, folder / "disk", folder / "shapes"
-        self.root = self.disk / "workspace"
+        self.source, self.changed, self.root = folder / "shapes", folder / "changed", folder / "workspace"
         self.params = params_for(write_collection(self.source, PICTURES), encoders)
-
-    def begin(self) -> None:
-        """Run, change the source, open a searcher and keep its answers."""
-        pipeline(self.params)
+        with workspace_at(self.root):
+            pipeline(self.params)
         write_collection(self.source, MORE, first=PICTURES)
         draw(77)[0].save(self.source / "0001.png")
         lines = (self.source / "metadata.jsonl").read_text().splitlines()
         (self.source / "metadata.jsonl").write_text("\n".join(lines[:5] + lines[6:]) + "\n")
+        shutil.copytree(self.source, self.changed)
+        fresh = Workspace(root=folder / "fresh")
+        with workspace_at(fresh.root):
+            ingest(self.params)
+        self.fresh = built(fresh.store)
+
+
+class Case:
+    """A copy of that workspace on a disk of its own, with the changed source where it was run."""
+
+    def __init__(self, folder: Path, made: Made) -> None:
+        self.made, self.source = made, made.source
+        self.disk = folder / "disk"
+        self.root = self.disk / "workspace"
+
+    def begin(self) -> None:
+        """Bring copy and source to their state, open a searcher and keep its answers."""
+        shutil.copytree(self.made.root, self.root)
+        shutil.rmtree(self.source)
+        shutil.copytree(self.made.changed, self.source)
         self.searcher = Searcher(self.workspace)
         self.before = self._answers(self.searcher)
         self.manifest = manifest_of(self.store, "shapes")
@@ -84,11 +102,15 @@ class Case:
         assert repeated(self.store) == []
         assert projection_faults(self.store, "shapes") == []
         assert self._answers(Searcher(self.workspace)) != self.before
-        fresh = Workspace(root=self.folder / "fresh")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MODALIGN_WORKSPACE", str(fresh.root))
-            ingest(self.params)
-        assert differences(built(self.store), built(fresh.store)) == []
+        assert differences(built(self.store), self.made.fresh) == []
+
+
+@contextmanager
+def workspace_at(root: Path) -> Iterator[None]:
+    """Flows write there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODALIGN_WORKSPACE", str(root))
+        yield
 
 
 def mount(*words: str) -> bool:
@@ -96,28 +118,30 @@ def mount(*words: str) -> bool:
     return subprocess.run(["mount", *words], capture_output=True, check=False).returncode == 0
 
 
+@pytest.fixture(scope="module")
+def once(
+    prefect_server: None, tiny_encoders: dict[str, tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> Made:
+    """What all cases copy."""
+    return Made(tmp_path_factory.mktemp("once"), tiny_encoders)
+
+
 @pytest.fixture
-def made(
-    prefect_server: None, tiny_encoders: dict[str, tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Case:
+def made(once: Made, tmp_path: Path) -> Case:
     """A case on the common disk."""
-    one = Case(tmp_path, tiny_encoders)
-    monkeypatch.setenv("MODALIGN_WORKSPACE", str(one.root))
+    one = Case(tmp_path, once)
     one.begin()
     return one
 
 
 @pytest.fixture
-def small(
-    prefect_server: None, tiny_encoders: dict[str, tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Case]:
+def small(once: Made, tmp_path: Path) -> Iterator[Case]:
     """A case on a disk of a few megabytes."""
-    one = Case(tmp_path, tiny_encoders)
+    one = Case(tmp_path, once)
     one.disk.mkdir()
     if not mount("-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(one.disk)):
         pytest.skip("a small disk cannot be mounted here")
     try:
-        monkeypatch.setenv("MODALIGN_WORKSPACE", str(one.root))
         one.begin()
         yield one
     finally:
@@ -218,7 +242,7 @@ def test_a_source_that_is_gone(made: Case) -> None:
     """A source that is not there is bad input, said by its name; nothing is taken for deleted, and once it is back, it
     is read as if it had never been away.
     """
-    away = made.folder / "away"
+    away = made.source.with_name("away")
     made.source.rename(away)
     answers, rows = made.searcher.search(Query(text="red"), k=5, mode="vector"), made.store.count(schemas.ITEMS)
     done = made.update()
