@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from storage.errors import GoneError, StorageError, refused_by_disk
 from storage.filters import Filter, isin
+from storage.importing import deferred
 from storage.schemas import SCHEMA_VERSION, VERSION_KEY, key_of
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ class Store:
 
     @cached_property
     def _db(self) -> LanceDBConnection:
-        import lancedb
-        from lancedb.db import LanceDBConnection
+        with deferred():
+            import lancedb
+            from lancedb.db import LanceDBConnection
 
         with named(self.uri):
             connection = lancedb.connect(self.uri)
