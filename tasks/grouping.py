@@ -94,7 +94,8 @@ def _read(store: Store, where: Filter) -> _Items:
         for coded, column in zip(named, batch.columns[3:], strict=True):
             coded.append(column.dictionary_encode())
     by_key = np.argsort(joined(keys[0]), kind="stable")
-    return _Items(*(joined(part)[by_key] for part in keys), *(_names(coded, by_key) for coded in named))
+    hashed = [joined(part)[by_key] for part in keys]
+    return _Items(hashed[0], hashed[1], hashed[2], *(_names(coded, by_key) for coded in named))
 
 
 def _names(parts: Sequence[pa.DictionaryArray], order: Indices) -> _Names:
