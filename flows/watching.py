@@ -44,6 +44,8 @@ def follow(root: Path, interval: float, *, json_lines: bool) -> None:
             time.sleep(interval)
         ends = [one for one in last_told(root) if one["run_id"] == run_id]
         show.last(ends[-1] if ends else None)
+    except KeyboardInterrupt:  # whoever looks away ends nothing
+        pass
     finally:
         show.close()
 

@@ -32,6 +32,8 @@ R = TypeVar("R")
 TABLE_ID = b"modalign.table_id"
 """In the metadata of a table: a random name, for a table made anew may have the version numbers of the former."""
 
+_INDEXES = 2 << 30  # bytes of indexes that are kept in memory
+_MANIFESTS = 64 << 20  # … of what tables say of themselves: each write makes a version, and LanceDB's own bound is 1 GB
 _CHUNK = 2_000  # keys in one IN (…) list
 _TRIES, _PAUSE = 5, 0.02  # of a reader whose version is cleaned up under its eyes; seconds
 # what Lance says of files that are gone, cut short or overwritten
@@ -55,8 +57,9 @@ class Store:
             import lancedb
             from lancedb.db import LanceDBConnection
 
+        session = lancedb.Session(index_cache_size_bytes=_INDEXES, metadata_cache_size_bytes=_MANIFESTS)
         with named(self.uri):
-            connection = lancedb.connect(self.uri)
+            connection = lancedb.connect(self.uri, session=session)
         if not isinstance(connection, LanceDBConnection):
             raise StorageError(f"{self.uri} is no LanceDB folder", "give a folder or the URI of an object store")
         return connection
