@@ -44,6 +44,7 @@ _FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place,
 _WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
 _RATED = 100  # contents from which a shard's speed is worth remembering
 _WRITE_SECONDS = 5.0  # … this time: what a kill can cost
+_MOST = 64  # shards, or a few more: each looks for its contents among all items, so that many would cost n²
 _BATCH_BYTES = 128 << 20  # of files that are read together: what lasts is held as its file until it is encoded
 
 
@@ -146,7 +147,7 @@ def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int, *
 
     found = [
         shard.model_copy(update={"pending": int(waiting[shard.hi] - waiting[shard.lo])})
-        for shard in shards(content, len(there), shard_items)
+        for shard in shards(content, len(there), max(shard_items, len(there) // _MOST))
     ]
     return EncodePlan(source=source, contents=len(there), pending=len(missing), shards=tuple(found))
 

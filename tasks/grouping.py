@@ -37,8 +37,9 @@ class _Names:
 
 @dataclass(frozen=True)
 class _Items:
-    """All items of a collection by key, some 100 bytes each."""
+    """All items of a collection by key, some 100 bytes each; `stored` is where each stands in its table."""
 
+    stored: Indices
     keys: Keys
     contents: Keys
     groups: Keys
@@ -95,7 +96,7 @@ def _read(store: Store, where: Filter) -> _Items:
             coded.append(column.dictionary_encode())
     by_key = np.argsort(joined(keys[0]), kind="stable")
     hashed = [joined(part)[by_key] for part in keys]
-    return _Items(hashed[0], hashed[1], hashed[2], *(_names(coded, by_key) for coded in named))
+    return _Items(by_key, hashed[0], hashed[1], hashed[2], *(_names(coded, by_key) for coded in named))
 
 
 def _names(parts: Sequence[pa.DictionaryArray], order: Indices) -> _Names:
@@ -163,6 +164,8 @@ def _recoded(column: _Names, names: Sequence[str]) -> Codes:
 
 def _write_changed(store: Store, items: _Items, names: Keys, labels: Indices, splits: _Names) -> None:
     changed = np.flatnonzero((names[labels] != items.groups) | (_recoded(items.split, splits.names) != splits.codes))
+    # in the order of the table: a write then touches the few files that hold its rows, not all of them
+    changed = changed[np.argsort(items.stored[changed])]
     part = pa.schema([schemas.items().field(name) for name in ("key", "group", "split")])
     for start in range(0, len(changed), _BLOCK):
         rows = changed[start : start + _BLOCK]
