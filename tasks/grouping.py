@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage import schemas
 from storage.filters import Filter, eq, isin
-from storage.packed import Keys, column_of, joined, packed, place, unpacked
+from storage.packed import Keys, column_of, packed, place, unpacked
 from storage.tables import Store
 from tasks.refs import GroupReport, Leak
 from tasks.sources.groups import HELD_OUT, components, draw_split, strictest
@@ -43,7 +44,8 @@ class _Items:
     keys: Keys
     contents: Keys
     groups: Keys
-    row_keys: _Names
+    row_keys: pa.StringArray
+    row_codes: Codes
     modality: _Names
     declared_group: _Names
     declared_split: _Names
@@ -87,31 +89,35 @@ def group_collection(store: Store, collection: str, *, seed: int, share: float) 
 
 def _read(store: Store, where: Filter) -> _Items:
     columns = ("key", "content_hash", "group", "row_key", *_NAMED)
-    keys: list[list[Keys]] = [[], [], []]
+    hashed = [np.empty(store.count(schemas.ITEMS, where), "S32") for _ in range(3)]
     named: list[list[pa.DictionaryArray]] = [[] for _ in columns[3:]]
+    done = 0
     for batch in store.stream(schemas.ITEMS, columns, where):
-        for part, column in zip(keys, batch.columns[:3], strict=True):
-            part.append(packed(column))
+        for whole, column in zip(hashed, batch.columns[:3], strict=True):
+            whole[done : done + len(batch)] = packed(column)
         for coded, column in zip(named, batch.columns[3:], strict=True):
             coded.append(column.dictionary_encode())
-    by_key = np.argsort(joined(keys[0]), kind="stable")
-    hashed = [joined(part)[by_key] for part in keys]
-    return _Items(by_key, hashed[0], hashed[1], hashed[2], *(_names(coded, by_key) for coded in named))
+        done += len(batch)
+    by_key = np.argsort(hashed[0], kind="stable")
+    keys, contents, groups = (whole[by_key] for whole in hashed)
+    rows, *few = (_names(coded, by_key) for coded in named)
+    return _Items(by_key, keys, contents, groups, *rows, *(_Names(names.to_pylist(), codes) for names, codes in few))
 
 
-def _names(parts: Sequence[pa.DictionaryArray], order: Indices) -> _Names:
+def _names(parts: Sequence[pa.DictionaryArray], order: Indices) -> tuple[pa.StringArray, Codes]:
+    """The different names of a column, and of each row, in a new order, the place of its own; -1 for none."""
     kind = pa.dictionary(pa.int32(), pa.string())
     whole = pa.chunked_array(parts, kind).unify_dictionaries().combine_chunks()
     whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
     codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    return _Names(whole.dictionary.to_pylist(), codes[order])
+    return whole.dictionary, codes[order]
 
 
 def _same(items: _Items) -> Iterator[Indices]:
     """Pairs of item numbers that share a row, a medium's content or a group name."""
     media, told = np.flatnonzero(items.media), np.flatnonzero(items.declared_group.codes >= 0)
     for values, places in (
-        (items.row_keys.codes, np.arange(len(items.keys))),
+        (items.row_codes, np.arange(len(items.keys))),
         (items.contents[media], media),
         (items.declared_group.codes[told], told),
     ):
@@ -133,21 +139,21 @@ def _assign(
 ) -> tuple[Keys, _Names]:
     """The name of each group, and its split."""
     count = int(labels.max()) + 1
-    by_name = np.argsort(np.array(items.row_keys.names, object))
+    by_name = pc.array_sort_indices(items.row_keys).to_numpy().astype(np.int64)
     rank = np.empty(len(by_name), np.int64)
     rank[by_name] = np.arange(len(by_name))
     smallest = np.full(count, len(rank), np.int64)
-    np.minimum.at(smallest, labels, rank[items.row_keys.codes])
-    first = by_name[smallest]
-    names = [digest("group", collection, items.row_keys.names[row])[:16] for row in first.tolist()]
+    np.minimum.at(smallest, labels, rank[items.row_codes])
+    first = (items.row_keys[row].as_py() for row in by_name[smallest].tolist())
+    names = np.fromiter((digest("group", collection, row_key)[:16].encode() for row_key in first), "S16", count)
     if drawn:
-        return packed(names), _coded(draw_split(name, seed, share) for name in names)
+        return names, _coded(draw_split(name.decode(), seed, share) for name in names)
     declared = items.declared_split
     told = declared.codes >= 0
     said: dict[int, set[str]] = {}
     for label, code in np.unique(np.stack([labels[told], declared.codes[told]], 1), axis=0).tolist():
         said.setdefault(label, set()).add(declared.names[code])
-    return packed(names), _coded(strictest(said[label]) if label in said else "train" for label in range(count))
+    return names, _coded(strictest(said[label]) if label in said else "train" for label in range(count))
 
 
 def _coded(values: Iterable[str]) -> _Names:
