@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     )
 
     wait: float = Field(600.0, ge=0, description="Seconds that a writer waits for another one of the same workspace.")
+    metrics_file: Path | None = Field(
+        None,
+        description="Where a run leaves its metrics for Prometheus' node_exporter; without it workspace/metrics.prom.",
+        examples=["/var/lib/node_exporter/modalign.prom"],
+    )
     token: SecretStr | None = Field(
         None, description="What `modalign serve` asks of every caller; better in the environment.", examples=["…"]
     )

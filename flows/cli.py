@@ -187,11 +187,25 @@ def evaluate(*, space: str | None = None, split: str | None = None, common: Comm
 
 
 @app.command
-def status(*, common: Common = DEFAULT) -> None:
-    """Show what the workspace holds: collections, encoders, spaces, quarantine.
+def status(
+    *, watch: Annotated[bool, Parameter(negative="")] = False, interval: float = 1.0, common: Common = DEFAULT
+) -> None:
+    """Show what the workspace holds: collections, encoders, spaces, quarantine; and the last runs.
 
-    Example: `modalign status --json`
+    Examples: `modalign status --json` · `modalign status --watch`
+
+    Parameters
+    ----------
+    watch
+        Follow the run at work until it ends: its stage, rate, time left, memory, and last warnings.
+    interval
+        Seconds between two looks with --watch.
     """
+    if watch:
+        from flows.watching import follow
+
+        follow(settings_of(common).workspace, interval, json_lines=common.json)
+        return
     from flows.overview import overview
 
     facts = overview(settings_of(common))

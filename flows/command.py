@@ -61,9 +61,15 @@ def settings_of(common: Common) -> Settings:
 
 @contextmanager
 def swift() -> Iterator[None]:
-    """No search for garbage meanwhile: while some thousand modules load it takes a tenth of the time, for nothing."""
+    """No search for garbage meanwhile: while some thousand modules load it takes a tenth of the time, for nothing.
+
+    Nor pandas, which Arrow would import.
+    """
+    from storage.importing import spare_pandas
+
     gc.disable()
     try:
+        spare_pandas()
         yield
     finally:
         gc.enable()

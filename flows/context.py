@@ -12,6 +12,8 @@ from prefect.runtime import flow_run
 
 from config.errors import UserError
 from config.settings import Settings
+from flows.summaries import usage_line
+from flows.work import working
 from storage.errors import StorageError
 from storage.lock import writing
 from storage.runs import noted
@@ -42,16 +44,19 @@ def at_work(what: str) -> Iterator[tuple[Settings, Workspace]]:
     settings, workspace = here()
     logger = get_run_logger()
 
-    def waiting(owner: str) -> None:
-        logger.info("the workspace is being written by %s: waiting up to %.0f s", owner, settings.wait)
+    run_id = str(flow_run.id)
+    with noted(workspace.root, run_id, what), working(settings, run_id, what) as work:
 
-    with (
-        noted(workspace.root, str(flow_run.id), what),
-        writing(workspace.root, what, wait=settings.wait, waiting=waiting) as waited,
-    ):
-        if waited > 1:
-            logger.info("waited %.1f s for the other writer", waited)
-        yield settings, workspace
+        def waiting(owner: str) -> None:
+            work.waiting = owner
+            logger.info("the workspace is being written by %s: waiting up to %.0f s", owner, settings.wait)
+
+        with writing(workspace.root, what, wait=settings.wait, waiting=waiting) as waited:
+            work.waiting = ""
+            if waited > 1:
+                logger.info("waited %.1f s for the other writer", waited)
+            yield settings, workspace
+        logger.info("%s", usage_line(work.usage()))
 
 
 def in_force(space: str | None) -> Aligned:

@@ -12,7 +12,8 @@ from config.params import PipelineParams
 from config.settings import Settings
 from flows.context import at_work
 from flows.live import live, tag_run
-from flows.summaries import ingest_line, ingest_summary, quarantine_artifact
+from flows.summaries import ingest_line, ingest_summary, quarantine_artifact, told_of
+from flows.work import tell, usage
 from storage.workspace import Workspace
 from tasks.changes import both
 from tasks.encode import check_encoders, encode_shard, encoders_of, plan_encoding
@@ -106,7 +107,9 @@ def ingest(
             written=sum(one.written for one in changes),
             removed=sum(one.removed for one in changes),
             seconds=time.perf_counter() - start,
+            usage=usage(),
         )
+        tell(ingested=told_of(done))
         ingest_summary(done)
         quarantine_artifact(workspace, done.collection, quarantined)
         get_run_logger().info("%s; quarantined %s", ingest_line(done), f"{quarantined:,}")

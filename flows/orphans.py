@@ -13,6 +13,7 @@ from uuid import UUID
 import psutil
 
 from storage.runs import Run, runs
+from storage.told import forget_now
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -71,6 +72,7 @@ def close(client: SyncPrefectClient, killed: Killed) -> str:
                 client.set_flow_run_state(flow_run.id, _crashed(killed.label), force=True)
                 flows += 1
         run.path.unlink(missing_ok=True)
+        forget_now(run.path.parent.parent, run.run_id)
     if not flows + tasks:
         return f"{killed.label} was killed; this Prefect server has nothing of it that counts as running"
     return f"{killed.label} was killed; set to Crashed: {flows} flow runs, {tasks} task runs"

@@ -10,10 +10,14 @@ from config.settings import Settings
 from storage import catalog, generated, schemas
 from storage.errors import StorageError
 from storage.filters import eq, ne
+from storage.runs import outermost
 from storage.spaces import published, read_json
 from storage.tables import Store
+from storage.told import last_told
 from storage.workspace import Workspace
 from tasks.parts import PARTS
+
+_RUNS = 3  # the last ones are shown
 
 
 def overview(settings: Settings) -> dict[str, Any]:
@@ -25,6 +29,8 @@ def overview(settings: Settings) -> dict[str, Any]:
         "collections": [],
         "embeddings": [],
         "spaces": [],
+        "runs": [],
+        "at work": [],
     }
     if not workspace.root.is_dir():
         return empty
@@ -38,6 +44,8 @@ def overview(settings: Settings) -> dict[str, Any]:
             if name.startswith(("embeddings_", "tokens_", PARTS))
         ],
         "spaces": [_space(store, name) for name in sorted(store.strings(schemas.PUBLISHED, "name"))],
+        "runs": last_told(workspace.root)[-_RUNS:],
+        "at work": [{"what": run.what, "since": run.since, "pid": run.pid} for run in outermost(workspace.root)],
     }
 
 

@@ -20,6 +20,7 @@ from tasks.refs import (
     TrainedRef,
     Updated,
     UpdatePlan,
+    Usage,
 )
 from tasks.reports.words import reach
 
@@ -36,12 +37,16 @@ def ingest_summary(done: Ingested) -> None:
         + ", ".join(f"{name} {count:,}" for name, count in done.groups.splits.items())
         + f"; quarantined {done.quarantined:,}; media on both sides of a split {done.groups.media_leaks:,}.",
         "",
-        "| encoder | encoded | read s | encode s | write s | wall s | items/s |",
-        "|---|---|---|---|---|---|---|",
+        "| encoder | encoded | read s | encode s | write s | wall s | items/s | starved | blocked | ready |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += ["| " + " | ".join(str(value) for value in stage.values()) + " |" for stage in stage_table(done)]
     if not done.stages:
-        lines.append("| nothing was pending | 0 | | | | | |")
+        lines.append("| nothing was pending | 0 | | | | | | | | |")
+    if done.usage is not None:
+        lines += ["", f"{usage_line(done.usage)}.", "", "| at | s | share |", "|---|---|---|"]
+        spent = done.usage.spent_seconds
+        lines += [f"| {on} | {some:,.1f} | {some / done.usage.wall_seconds:.0%} |" for on, some in spent.items()]
     create_markdown_artifact("\n".join(lines), key=key_of("ingest", done.collection), description=ingest_line(done))
 
 
@@ -129,19 +134,43 @@ def captions_artifact(done: Captioned) -> str:
 
 
 def stage_table(done: Ingested) -> list[dict[str, Any]]:
-    """Reader, encoder and writer seconds of each encoder, summed over its shards. They overlap, so wall is less."""
-    out: dict[str, dict[str, Any]] = {}
-    for stage in done.stages:
-        row = out.setdefault(
-            stage.encoder,
-            {"encoder": stage.encoder, "encoded": 0, "read": 0.0, "encode": 0.0, "write": 0.0, "wall": 0.0},
+    """Reader, encoder and writer seconds of each encoder, summed over its shards. They overlap, so wall is less.
+
+    `starved` and `blocked` are the shares of the wall in which the encoder waited for the reader or the writer, `ready`
+    how many read batches lay before it on average.
+    """
+    out: list[dict[str, Any]] = []
+    for name in dict.fromkeys(stage.encoder for stage in done.stages):
+        own = [stage for stage in done.stages if stage.encoder == name]
+        encoded, wall = sum(one.encoded for one in own), sum(one.wall_seconds for one in own)
+        seconds = {
+            what: round(sum(getattr(one, f"{what}_seconds") for one in own), 2) for what in ("read", "encode", "write")
+        }
+        out.append(
+            {
+                "encoder": name,
+                "encoded": encoded,
+                **seconds,
+                "wall": round(wall, 2),
+                "rate": round(encoded / wall) if wall else 0,
+                "starved": round(sum(one.starved_seconds for one in own) / max(wall, 1e-9), 3),
+                "blocked": round(sum(one.blocked_seconds for one in own) / max(wall, 1e-9), 3),
+                "ready": round(sum(one.ready_batches * one.encoded for one in own) / max(encoded, 1), 1),
+            }
         )
-        row["encoded"] += stage.encoded
-        for name in ("read", "encode", "write", "wall"):
-            row[name] = round(row[name] + getattr(stage, f"{name}_seconds"), 2)
-    for row in out.values():
-        row["rate"] = round(row["encoded"] / row["wall"]) if row["wall"] else 0
-    return list(out.values())
+    return out
+
+
+def usage_line(used: Usage) -> str:
+    """Peak memory, and where the time went, in a line."""
+    spent = [f"{on} {some:,.1f}" for on, some in used.spent_seconds.items() if some >= 0.05 * used.wall_seconds]
+    return f"peak memory {used.peak_bytes / 1e6:,.0f} MB; {used.wall_seconds:,.1f} s: {', '.join(spent)}"
+
+
+def told_of(done: Ingested) -> dict[str, Any]:
+    """What is kept of an ingest with the record of its run."""
+    counts = done.model_dump(include={"collection", "rows", "written", "removed", "quarantined", "seconds"})
+    return counts | {"encoders": stage_table(done)}
 
 
 def score_artifacts(score: ScoreRef, before: dict[str, Any] | None = None) -> str:

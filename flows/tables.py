@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.console import console_for
-from flows.summaries import answer_rows, answers_line, score_rows, slice_rows, stage_table
+from flows.summaries import answer_rows, answers_line, score_rows, slice_rows, stage_table, usage_line
+from flows.watching import ended
 from tasks.reports.words import SEVERAL, SHOWN, reach
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "wrong": "[red]wrong[/]", "weak": "[red]weak[/]"}
 _POSSIBLE = 5  # answers shown
+_WAITS = ("starved", "blocked")  # shares of the wall in which the encoder waited for the reader, the writer
 _WEAKEST = 5  # slices shown in any case
 
 
@@ -184,11 +186,15 @@ def show_ingest(done: Ingested) -> None:
         console.print("nothing was pending: no shard was encoded")
         return
     table = Table()
-    for name in ("encoder", "encoded", "read s", "encode s", "write s", "wall s", "items/s"):
+    for name in ("encoder", "encoded", "read s", "encode s", "write s", "wall s", "items/s", *_WAITS):
         table.add_column(name, justify="left" if name == "encoder" else "right")
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+        shown = row | {name: f"{row[name]:.0%}" for name in _WAITS}
+        del shown["ready"]
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in shown.values()))
     console.print(table)
+    if done.usage is not None:
+        console.print(usage_line(done.usage), highlight=False)
 
 
 def show_status(facts: dict[str, Any]) -> None:
@@ -206,6 +212,10 @@ def show_status(facts: dict[str, Any]) -> None:
         for row in rows:
             table.add_row(*(_cell(value) for value in row.values()))
         console.print(table)
+    for one in facts["runs"]:
+        console.print(ended(one), highlight=False)
+    for run in facts["at work"]:
+        console.print(f"at work: {run['what']}; modalign status --watch", highlight=False)
 
 
 def show_rows(rows: Sequence[dict[str, Any]], none: str) -> None:

@@ -74,14 +74,20 @@ def replace_files(store: Store, collection: str, buckets: Sequence[int], files: 
 def _sync(store: Store, name: str, schema: pa.Schema, where: Filter, rows: Sequence[Row]) -> tuple[int, int]:
     columns = [field.name for field in schema]
     known = {row["key"]: row for row in store.read(name, columns, where).to_pylist()}
+    fresh: list[Row] = []
     changed: list[Row] = []
     for key, given in {row["key"]: row for row in rows}.items():
         old = known.pop(key, None)
-        row = given if old is None else given | {column: old[column] for column in _LATER if column in given}
+        if old is None:
+            fresh.append(given)
+            continue
+        row = given | {column: old[column] for column in _LATER if column in given}
         if old != row:
             changed.append(row)
-    store.upsert(name, schema, changed)
-    return len(changed), store.delete_keys(name, sorted(known))
+    if changed:
+        store.upsert(name, schema, changed)
+    gone = store.delete_keys(name, sorted(known))
+    return len(changed) + store.insert(name, schema, fresh), gone
 
 
 def replace_faults(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_FOLDER = "runs"
+FOLDER = "runs"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def noted(root: Path, run_id: str, what: str) -> Iterator[None]:
     Its process holds the mark locked, so that a kill, and nothing else, leaves one that is free: neither a process
     number that was given out again nor a clock that was set tells otherwise.
     """
-    path = root / _FOLDER / f"{run_id}.json"
+    path = root / FOLDER / f"{run_id}.json"
     file: Any = None
     with suppress(OSError):  # a workspace that cannot be written says so at the lock
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,11 +54,20 @@ def noted(root: Path, run_id: str, what: str) -> Iterator[None]:
 def runs(root: Path) -> list[Run]:
     """All marks in a workspace, oldest first. One that is just being made, or is no mark, is passed over."""
     found = []
-    for path in (root / _FOLDER).glob("*.json"):
+    for path in (root / FOLDER).glob("*.json"):
         with suppress(OSError, ValueError, TypeError), path.open(encoding="utf-8") as file:
             about = json.load(file)  # before the lock is tried: it is written under the lock
             found.append(Run(**about, alive=not _free(file), path=path))
     return sorted(found, key=lambda run: (run.since, run.run_id))
+
+
+def outermost(root: Path) -> list[Run]:
+    """The runs at work in a workspace, oldest first, without those that they have called."""
+    found: dict[int, Run] = {}
+    for run in runs(root):
+        if run.alive:
+            found.setdefault(run.pid, run)
+    return list(found.values())
 
 
 def _free(file: Any) -> bool:

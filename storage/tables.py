@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from storage.errors import GoneError, StorageError, refused_by_disk
 from storage.filters import Filter, isin
+from storage.importing import deferred
 from storage.schemas import SCHEMA_VERSION, VERSION_KEY, key_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ R = TypeVar("R")
 TABLE_ID = b"modalign.table_id"
 """In the metadata of a table: a random name, for a table made anew may have the version numbers of the former."""
 
+_INDEXES = 2 << 30  # bytes of indexes that are kept in memory
+_MANIFESTS = 64 << 20  # … of what tables say of themselves: each write makes a version, and LanceDB's own bound is 1 GB
 _CHUNK = 2_000  # keys in one IN (…) list
 _TRIES, _PAUSE = 5, 0.02  # of a reader whose version is cleaned up under its eyes; seconds
 # what Lance says of files that are gone, cut short or overwritten
@@ -50,11 +53,13 @@ class Store:
 
     @cached_property
     def _db(self) -> LanceDBConnection:
-        import lancedb
-        from lancedb.db import LanceDBConnection
+        with deferred():
+            import lancedb
+            from lancedb.db import LanceDBConnection
 
+        session = lancedb.Session(index_cache_size_bytes=_INDEXES, metadata_cache_size_bytes=_MANIFESTS)
         with named(self.uri):
-            connection = lancedb.connect(self.uri)
+            connection = lancedb.connect(self.uri, session=session)
         if not isinstance(connection, LanceDBConnection):
             raise StorageError(f"{self.uri} is no LanceDB folder", "give a folder or the URI of an object store")
         return connection
@@ -202,6 +207,19 @@ class Store:
         with named(name):
             done = merge.execute(data)
         return int(done.num_inserted_rows + done.num_updated_rows)
+
+    def insert(self, name: str, schema: pa.Schema, rows: pa.Table | Sequence[dict[str, Any]]) -> int:
+        """Append whole rows with new keys; give their number. An upsert would compare them with every row there is.
+
+        Only for who has just looked that no such key is there, and is the one writer of these keys meanwhile.
+        """
+        data = _fit(name, schema, rows)
+        if data.num_rows:
+            check_vectors(name, data)
+            table = self.create(name, schema)
+            with named(name):
+                table.add(data)
+        return int(data.num_rows)
 
     def delete(self, name: str, where: Filter) -> int:
         """Delete the rows that satisfy `where`; give their number."""

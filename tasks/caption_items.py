@@ -18,12 +18,14 @@ from tasks.preprocess import shards
 from tasks.progress import progress
 from tasks.refs import CaptionPlan, CaptionReport, IndexRef, Shard, SpaceRef
 from tasks.sources.item import BUCKETS, bucket_of, content_hash, digest, pair_key
+from tasks.spent import spending
 
 _SHOWN = 20  # captions that a report shows
 _WRITTEN = 256  # captions in one write: what a kill can cost
 
 
 @task(name="plan captions", task_run_name="plan captions of {collection}", **RETRY)
+@spending("caption")
 def plan_captions(
     workspace: Workspace,
     collection: str,
@@ -54,6 +56,7 @@ def plan_captions(
 
 
 @task(name="caption", task_run_name="caption {collection} shard {shard.number}/{shard.of}", **RETRY)
+@spending("caption")
 def caption_shard(
     workspace: Workspace,
     collection: str,

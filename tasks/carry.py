@@ -13,9 +13,11 @@ from storage.workspace import Workspace
 from tasks.align import open_space
 from tasks.policies import RETRY
 from tasks.refs import SpaceRef
+from tasks.spent import spending
 
 
 @task(name="carry items", task_run_name="carry items from {before.space_id} to {after.space_id}", **RETRY)
+@spending("project")
 def carry_items(workspace: Workspace, before: SpaceRef, after: SpaceRef, kept: tuple[str, ...]) -> int:
     """Copy the rows of the modalities whose heads are `kept`, and add their hubness terms for the other ones.
 

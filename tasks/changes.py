@@ -13,6 +13,7 @@ from storage import schemas
 from storage.buckets import within
 from storage.filters import eq
 from storage.marks import latest
+from storage.packed import unpacked
 from storage.staging import staged_buckets
 from storage.tables import Store
 from storage.workspace import Workspace
@@ -175,7 +176,7 @@ def _work(
     """
     spec = spec_of(encoder, modality)
     table = table_of(spec, device)
-    stay = hashes(store, modality, eq("collection", collection)) | seen.contents[modality]
+    stay = {*unpacked(hashes(store, modality, eq("collection", collection))), *seen.contents[modality]}
     gone = {content for (name, content) in seen.went if name == modality} - seen.contents[modality]
     bad = set(
         store.strings(

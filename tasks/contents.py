@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from storage import schemas
 from storage.filters import Filter, eq
+from storage.packed import Keys, column_of, joined
 from storage.tables import Store
 
 TEXT = "text"
@@ -30,10 +33,10 @@ def contents(store: Store, collection: str, modality: str, where: Filter | None 
                 yield content, "", question, len(question.encode())
 
 
-def hashes(store: Store, modality: str, collections: Filter | None = None) -> set[str]:
-    """The distinct contents of a modality, in the collections that a condition names or in all."""
+def hashes(store: Store, modality: str, collections: Filter | None = None) -> Keys:
+    """The distinct contents of a modality, sorted, in the collections that a condition names or in all."""
     of = eq("modality", modality)
-    found = set(store.strings(schemas.ITEMS, "content_hash", of if collections is None else collections & of))
+    found = column_of(store, schemas.ITEMS, "content_hash", of if collections is None else collections & of)
     if modality == TEXT:
-        found |= set(store.strings(schemas.ANSWERS, "content_hash", collections))
-    return found
+        found = joined([found, column_of(store, schemas.ANSWERS, "content_hash", collections)])
+    return np.unique(found)

@@ -16,6 +16,7 @@ from storage.workspace import Workspace
 from tasks.mining.duplicates import Near, clusters, leaks, near_duplicates
 from tasks.policies import RETRY, code_version
 from tasks.refs import DuplicateReport, EncoderRef, NearCounts, NearPair
+from tasks.spent import spending
 
 _CODE = ("tasks/duplicates.py", "tasks/mining/duplicates.py", "tasks/retrieval")
 _EXAMPLES, _NAMED, _CHARS = 20, 3, 60
@@ -23,6 +24,7 @@ TRAIN = "train"
 
 
 @task(name="check duplicates", task_run_name="check duplicates of {name}", **RETRY)
+@spending("duplicates")
 def check_duplicates(
     workspace: Workspace,
     name: str,

@@ -21,6 +21,7 @@ from config.params import PipelineParams, PreprocessParams
 from storage import catalog, schemas
 from storage.filters import between, eq, isin
 from storage.marks import remember, remembered
+from storage.packed import Keys, column_of, packed, place, unpacked
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.contents import contents, hashes
@@ -35,6 +36,7 @@ from tasks.progress import progress
 from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Rate, Shard
 from tasks.sources.item import BUCKETS, bucket_of, content_hash
 from tasks.sources.paths import read_media
+from tasks.spent import spending
 
 _CODE = ("tasks/encode.py", "tasks/contents.py", "tasks/parts.py", "tasks/encoders", "tasks/media")
 _TABLES = (schemas.ITEMS, schemas.ANSWERS, schemas.QUARANTINE)
@@ -42,6 +44,7 @@ _FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place,
 _WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
 _RATED = 100  # contents from which a shard's speed is worth remembering
 _WRITE_SECONDS = 5.0  # … this time: what a kill can cost
+_MOST = 64  # shards, or a few more: each looks for its contents among all items, so that many would cost n²
 _BATCH_BYTES = 128 << 20  # of files that are read together: what lasts is held as its file until it is encoded
 
 
@@ -89,6 +92,7 @@ def tables_of(params: PipelineParams, device: str) -> tuple[str, ...]:
 
 
 @task(name="plan encoding", task_run_name="plan {modality} with {encoder}", **RETRY)
+@spending("plan")
 def plan_encoding(
     workspace: Workspace,
     collection: str,
@@ -119,35 +123,42 @@ def plan_encoding(
 
 
 def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int, *, parts: bool) -> EncodePlan:
-    places = _places(store, collection, source.modality)
-    catalog.place_faults(store, collection, _stage(source.modality), places)
+    modality = source.modality
+    there = hashes(store, modality, eq("collection", collection))
+    if faults := _quarantined(store, collection, modality):
+        catalog.place_faults(store, collection, _stage(modality), _places(store, collection, modality, faults))
     prune(store, source)
-    faults = _quarantined(store, collection, source.modality)
-    there = sorted(places)
-    missing = lacking(store, source.table, there, parts=parts)
+    lack = place(np.sort(column_of(store, source.table, "content_hash")), there) < 0
+    if parts:
+        lack |= place(packed(sorted(having(store, parts_table(source.table)))), there) < 0
+    missing = there[lack]
+    faults = _quarantined(store, collection, modality)
+    waits = place(missing, packed(content for content, _ in faults)) >= 0
     # a run that was killed after it wrote a vector left the fault of the one before it
-    passed = [one for one, code in faults if code in _FLEETING and one not in missing]
-    _take_out(store, collection, source.modality, passed)
-    missing -= {one for one, code in faults if code not in _FLEETING}
-    starts = np.searchsorted(np.array([bucket_of(one) for one in there]), np.arange(BUCKETS + 1))
-    waiting = np.bincount([bucket_of(one) for one in missing], minlength=BUCKETS)
+    passed = [one for (one, code), wait in zip(faults, waits, strict=True) if code in _FLEETING and not wait]
+    _take_out(store, collection, modality, passed)
+    missing = missing[place(packed(sorted({one for one, code in faults if code not in _FLEETING})), missing) < 0]
+    edges = packed([*(f"{bucket:03x}" for bucket in range(BUCKETS)), "g"])  # "g" sorts after every hex digit
+    starts, waiting = np.searchsorted(there, edges), np.searchsorted(missing, edges)
 
     def content(lo: int, hi: int) -> tuple[int, str]:
         part = there[starts[lo] : starts[hi]]
         return len(part), _digest(part)
 
     found = [
-        shard.model_copy(update={"pending": int(waiting[shard.lo : shard.hi].sum())})
-        for shard in shards(content, len(there), shard_items)
+        shard.model_copy(update={"pending": int(waiting[shard.hi] - waiting[shard.lo])})
+        for shard in shards(content, len(there), max(shard_items, len(there) // _MOST))
     ]
     return EncodePlan(source=source, contents=len(there), pending=len(missing), shards=tuple(found))
 
 
-def _places(store: Store, collection: str, modality: str) -> dict[str, list[str]]:
-    """Each content of a modality, and where it stands: its files, or the start of its text."""
+def _places(store: Store, collection: str, modality: str, faults: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Where the contents of faults stand: their files, or the start of their text."""
+    wanted = {content for content, _ in faults}
     places: defaultdict[str, set[str]] = defaultdict(set)
     for content, uri, text, _ in contents(store, collection, modality):
-        places[content].add(_place(uri, text))
+        if content in wanted:
+            places[content].add(_place(uri, text))
     return {content: sorted(found) for content, found in places.items()}
 
 
@@ -157,9 +168,10 @@ def prune(store: Store, source: EncoderRef) -> int:
         return 0
     used = hashes(store, source.modality)
     beside = parts_table(source.table)
-    delete_contents(store, beside, sorted(having(store, beside) - used))
-    gone = [key for key in store.strings(source.table, "content_hash") if key not in used]
-    return store.delete_keys(source.table, gone)
+    kept = packed(sorted(having(store, beside)))
+    delete_contents(store, beside, unpacked(kept[place(used, kept) < 0]))
+    known = column_of(store, source.table, "content_hash")
+    return store.delete_keys(source.table, unpacked(known[place(used, known) < 0]))
 
 
 @task(
@@ -167,6 +179,7 @@ def prune(store: Store, source: EncoderRef) -> int:
     task_run_name="encode {source.modality}/{source.encoder} shard {shard.number}/{shard.of}",
     **by_content(*_CODE, ignore=("threads",)),
 )
+@spending("other")
 def encode_shard(
     workspace: Workspace,
     collection: str,
@@ -191,7 +204,8 @@ def encode_shard(
     if not pending:
         return EncodeReport(encoder=encoder, modality=modality, skipped=known)
     clock = Clock()
-    model = load(spec, device=device, models_dir=workspace.models, threads=threads)
+    with spending("load"):
+        model = load(spec, device=device, models_dir=workspace.models, threads=threads)
     about = json.dumps(asdict(spec))
     tables = {table: schemas.embeddings(spec.dim, about, model.fingerprint, half=spec.tokens > 0)}
     if kept:
@@ -228,6 +242,9 @@ def encode_shard(
         read_seconds=clock.read,
         encode_seconds=clock.encode,
         write_seconds=clock.write,
+        starved_seconds=clock.starved,
+        blocked_seconds=clock.blocked,
+        ready_batches=clock.ready / max(clock.batches, 1),
         wall_seconds=wall,
         **counts,
     )
@@ -315,9 +332,16 @@ class _Writer:
 
     def _send(self) -> None:
         held, self._held, self._rows, self._sent = self._held, [], 0, time.perf_counter()
-        if self._running is not None:
-            self._running.result()
+        self._wait()
         self._running = self._pool.submit(self._write, held)
+
+    def _wait(self) -> None:
+        """Until the last write is done: what is written next has been encoded meanwhile."""
+        if self._running is not None:
+            start = time.perf_counter()
+            with spending("write"):
+                self._running.result()
+            self._clock.blocked += time.perf_counter() - start
 
     def _write(self, held: list[_Held]) -> None:
         start = time.perf_counter()
@@ -325,20 +349,21 @@ class _Writer:
         for table, schema in self._parts if keys else ():
             self._store.upsert(table, schema, part_rows(keys, [part for one in held for part in one[3]], schema))
         table, schema = self._vectors
+        # with parts, a content may have its vector already
+        write = self._store.upsert if self._parts else self._store.insert
         columns = [
             pa.array(keys, pa.string()),
             vector_column(np.concatenate([one[1] for one in held])),
             pa.array(np.concatenate([one[2] for one in held])),
         ]
-        self._store.upsert(table, schema, pa.Table.from_arrays(columns, schema=schema))
+        write(table, schema, pa.Table.from_arrays(columns, schema=schema))
         self._clock.write += time.perf_counter() - start
 
     def __exit__(self, *_: object) -> None:
         try:
             if self._held:
                 self._send()
-            if self._running is not None:
-                self._running.result()
+            self._wait()
         finally:
             self._pool.shutdown(wait=True)
 
@@ -403,7 +428,7 @@ def _faults(batch: Batch[Pending]) -> Iterator[dict[str, Any]]:
             yield about | {"content_hash": content, "bucket": bucket_of(content)}
 
 
-def _digest(contents: Sequence[str]) -> str:
+def _digest(contents: Keys) -> str:
     import hashlib
 
-    return hashlib.blake2b("".join(contents).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(b"".join(contents.tolist()), digest_size=16).hexdigest()

@@ -24,6 +24,7 @@ from tasks.encode import spec_of
 from tasks.policies import by_content
 from tasks.refs import EncoderRef, MiningRound, SpaceRef
 from tasks.sources.item import digest
+from tasks.spent import spending
 
 _CODE = (
     *("tasks/align.py", "tasks/bind.py", "tasks/fit.py", "tasks/alignment", "tasks/mining/soft.py", "tasks/retrieval"),
@@ -32,6 +33,7 @@ _CODE = (
 
 
 @task(name="fit space", task_run_name="fit space {name} by {params.method}", **by_content(*_CODE))
+@spending("fit")
 def fit(
     workspace: Workspace,
     name: str,
@@ -53,6 +55,7 @@ def fit(
 
 
 @task(name="extend space", task_run_name="extend space {before.name} {before.space_id}", **by_content(*_CODE))
+@spending("fit")
 def extend(
     workspace: Workspace,
     before: SpaceRef,

@@ -17,12 +17,14 @@ from storage.tables import Store, matrix
 from storage.workspace import Workspace
 from tasks.policies import RETRY, code_version
 from tasks.refs import IndexRef, SpaceRef
+from tasks.spent import spending
 
 _CODE = ("tasks/index.py", "storage/ann.py", "storage/fulltext.py")
 _PROBES = 100
 
 
 @task(name="index space", task_run_name="index {space.name} {space.space_id}", **RETRY)
+@spending("index")
 def index_space(
     workspace: Workspace,
     space: SpaceRef,

@@ -24,6 +24,7 @@ from tasks.mining.precision import Hidden, Precision
 from tasks.policies import RETRY, code_version
 from tasks.refs import EncoderRef, Mined, SpaceRef
 from tasks.sources.item import bucket_of, digest, pair_key
+from tasks.spent import spending
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -32,6 +33,7 @@ _CODE = ("tasks/mine.py", "tasks/mining", "tasks/retrieval", "tasks/alignment")
 
 
 @task(name="mine pairs", task_run_name="mine pairs in {space.name} by {params.score}", **RETRY)
+@spending("mine")
 def mine_pairs(
     workspace: Workspace,
     space: SpaceRef,

@@ -25,6 +25,7 @@ from tasks.parts import delete_contents, having, moments_table, parts_table
 from tasks.policies import RETRY, code_version
 from tasks.progress import progress
 from tasks.refs import EncoderRef, IndexRef, Moments, SpaceRef
+from tasks.spent import spending
 
 _CODE = ("tasks/moments.py", "tasks/parts.py", "tasks/alignment/space.py", "tasks/alignment/features.py",
          "tasks/alignment/maps.py", "tasks/retrieval/hubness.py")  # fmt: skip
@@ -35,6 +36,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 @task(name="project moments", task_run_name="project moments into {space.name} {space.space_id}", **RETRY)
+@spending("project")
 def project_moments(
     workspace: Workspace,
     space: SpaceRef,

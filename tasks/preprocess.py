@@ -29,6 +29,7 @@ from tasks.refs import GroupReport, PreprocessReport, ScanReport, Shard
 from tasks.sources.item import BUCKETS, BadRow, Columns, Source, SourceError, digest
 from tasks.sources.open import collection_name, open_source
 from tasks.sources.records import Fault, Prepared, Tracks, prepare, stage
+from tasks.spent import spending
 
 _CODE = (
     "tasks/preprocess.py",
@@ -48,6 +49,7 @@ def limits_of(params: PreprocessParams) -> Limits:
 
 
 @task(name="scan source", task_run_name="scan {source}", **RETRY)
+@spending("scan")
 def scan_source(
     workspace: Workspace,
     source: str,
@@ -156,6 +158,7 @@ def prepare_buckets(
     task_run_name="preprocess {collection} shard {shard.number}/{shard.of}",
     **by_content(*_CODE, ignore=("verify",)),
 )
+@spending("preprocess")
 def preprocess_shard(
     workspace: Workspace,
     collection: str,
@@ -173,8 +176,9 @@ def preprocess_shard(
     store = workspace.store
     waiting = waiting_buckets(workspace, collection, params)
     staged = staged_buckets(workspace.staging(collection))
+    how = _how(store, params)  # opens tables: once, not for each bucket
     marks = {
-        bucket: f"{_how(store, params)}:{staged[bucket][1]}" if staged[bucket][1] else ""
+        bucket: f"{how}:{staged[bucket][1]}" if staged[bucket][1] else ""
         for bucket in range(shard.lo, shard.hi)
         if verify or bucket in waiting
     }
@@ -209,6 +213,7 @@ def _how(store: Store, params: PreprocessParams) -> str:
 
 
 @task(name="group items", task_run_name="group {collection}", **RETRY)
+@spending("group")
 def group_items(
     workspace: Workspace,
     collection: str,

@@ -26,6 +26,7 @@ from tasks.media.text import cjk_runs
 from tasks.policies import RETRY, code_version
 from tasks.progress import progress
 from tasks.refs import EncoderRef, Projected, SpaceRef
+from tasks.spent import spending
 
 _CODE = (
     *("tasks/project.py", "tasks/alignment/space.py", "tasks/alignment/features.py", "tasks/alignment/maps.py"),
@@ -39,6 +40,7 @@ _WORDS = 2_000  # characters of known words kept with an item
 
 
 @task(name="project items", task_run_name="project items into {space.name} {space.space_id}", **RETRY)
+@spending("project")
 def project_items(
     workspace: Workspace,
     space: SpaceRef,

@@ -22,9 +22,11 @@ from tasks.metrics import bootstrap
 from tasks.policies import RETRY
 from tasks.refs import Aligned, Decision
 from tasks.score import held_out_splits, resolve_split
+from tasks.spent import spending
 
 
 @task(name="promote", task_run_name="promote {candidate.space.name} {candidate.space.space_id}", **RETRY)
+@spending("promote")
 def promote_space(workspace: Workspace, candidate: Aligned, gate: GateParams, rsum: float | None = None) -> Decision:
     """Publish the candidate if the gate lets it pass; record the decision with its figures either way.
 

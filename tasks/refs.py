@@ -161,7 +161,22 @@ class EncodeReport(Ref):
     read_seconds: float = 0.0
     encode_seconds: float = 0.0
     write_seconds: float = 0.0
+    starved_seconds: float = Field(default=0.0, description="In which the encoder waited for the reader.")
+    blocked_seconds: float = Field(default=0.0, description="In which it waited for the writer.")
+    ready_batches: float = Field(default=0.0, description="Read batches that lay before it, on average.")
     wall_seconds: float = 0.0
+
+
+class Usage(Ref):
+    """What a run took: the most memory of its process, and its seconds by what it was at, which add up to the wall.
+
+    `read` and `write` are those in which the encoder waited for a reader (decoding included) or the writer; `prefect`
+    those between the tasks. Tasks that run on other machines count as that, too.
+    """
+
+    peak_bytes: int
+    wall_seconds: float
+    spent_seconds: dict[str, float]
 
 
 class Ingested(Ref):
@@ -177,6 +192,7 @@ class Ingested(Ref):
     written: int = Field(default=0, description="Items and pairs written.")
     removed: int = Field(default=0, description="Items and pairs removed.")
     seconds: float
+    usage: Usage | None = None
 
     @classmethod
     def encoders(cls, many: Sequence[Self]) -> tuple[EncoderRef, ...]:

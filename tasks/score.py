@@ -29,6 +29,7 @@ from tasks.policies import by_content
 from tasks.refs import Aligned, GroupReport, ScoreRef
 from tasks.slicing import slices
 from tasks.sources.groups import HELD_OUT
+from tasks.spent import spending
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -41,6 +42,7 @@ _CONTROL_BANK = 1_000  # queries behind the hubness terms of a control: enough w
 
 
 @task(name="evaluate", task_run_name="evaluate {aligned.space.name} {aligned.space.space_id}", **by_content(*_CODE))
+@spending("evaluate")
 def evaluate_space(workspace: Workspace, aligned: Aligned, params: AssessParams) -> ScoreRef:
     """Measure the space on its held-out split, keep the figures as metrics.json beside the heads, and give them."""
     start = time.perf_counter()

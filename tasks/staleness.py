@@ -22,11 +22,13 @@ from tasks.alignment.lineage import changed_share, mean_shift
 from tasks.policies import RETRY, code_version
 from tasks.promote import score_now
 from tasks.refs import Aligned, EncoderRef, SpaceRef, Staleness
+from tasks.spent import spending
 
 _CODE = ("tasks/staleness.py", "tasks/alignment/lineage.py", "tasks/promote.py", "tasks/heldout.py")
 
 
 @task(name="assess drift", task_run_name="assess drift of {aligned.space.name} {aligned.space.space_id}", **RETRY)
+@spending("drift")
 def assess_drift(
     workspace: Workspace, aligned: Aligned, wanted: tuple[EncoderRef, ...], params: RefitParams
 ) -> Staleness:

@@ -19,11 +19,13 @@ from tasks.encoders.automodel_names import encoder_folder
 from tasks.parts import MOMENTS, PARTS, moments_table, parts_table
 from tasks.policies import RETRY
 from tasks.refs import Aligned, Upkeep
+from tasks.spent import spending
 
 _DAY = 86_400
 
 
 @task(name="upkeep", task_run_name="upkeep dry_run={dry_run}", **RETRY)
+@spending("upkeep")
 def keep_up(workspace: Workspace, keep: KeepParams, wanted: tuple[str, ...], dry_run: bool = False) -> Upkeep:  # noqa: FBT001, FBT002
     """Compact, drop and delete by the stated retention; in a dry run only tell.
 

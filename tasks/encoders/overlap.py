@@ -13,17 +13,26 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.encoders.protocol import Encoded, Encoder, Parts
+from tasks.spent import spending
 
 H = TypeVar("H")
 
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds spent in each stage; `read` adds up over the worker threads."""
+    """Seconds spent in each stage; `read` adds up over the worker threads.
+
+    `starved` and `blocked` are those in which the encoder waited for a reader or the writer; `ready` sums up the read
+    batches that lay before it when it took one, of `batches` in all.
+    """
 
     read: float = 0.0
     encode: float = 0.0
     write: float = 0.0
+    starved: float = 0.0
+    blocked: float = 0.0
+    ready: int = 0
+    batches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +87,19 @@ def encode_overlapped(
                 waiting.append(pool.submit(load, handles))
             if not waiting:
                 return
-            good, inputs, bad, seconds = waiting.popleft().result()
+            clock.ready += sum(one.done() for one in waiting)
+            clock.batches += 1
+            start = time.perf_counter()
+            with spending("read"):
+                good, inputs, bad, seconds = waiting.popleft().result()
+            clock.starved += time.perf_counter() - start
             clock.read += seconds
             start = time.perf_counter()
-            if inputs:
-                vectors, truncated, broken, parts = encoder.encode(inputs)
-            else:
-                vectors, truncated, broken, parts = _nothing(encoder.spec.dim)
+            with spending("encode"):
+                if inputs:
+                    vectors, truncated, broken, parts = encoder.encode(inputs)
+                else:
+                    vectors, truncated, broken, parts = _nothing(encoder.spec.dim)
             clock.encode += time.perf_counter() - start
             del inputs  # before the next batch is read: these are the large part
             if broken:  # what lasts is read to its end only here

@@ -21,6 +21,8 @@ BENCHMARKS = (
     "captions",
     "answers",
     "updates",
+    "startup",
+    "growth",
     "fifty",
     "kills",
     "serving",

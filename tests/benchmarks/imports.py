@@ -26,10 +26,12 @@ def record(path: Path, words: list[str]) -> None:
 def empty(path: Path) -> None:
     """Import what was noted, and run a flow that does nothing."""
     import flows  # noqa: F401 - sets what Prefect reads
+    from storage.importing import deferred
 
-    for name in json.loads(path.read_text()):
-        with contextlib.suppress(Exception):  # parts of packages that do not stand by themselves
-            importlib.import_module(name)
+    with deferred():  # as the command did
+        for name in json.loads(path.read_text()):
+            with contextlib.suppress(Exception):  # parts of packages that do not stand by themselves
+                importlib.import_module(name)
     from prefect import flow
 
     @flow(name="empty", persist_result=False)

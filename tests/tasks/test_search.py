@@ -550,7 +550,7 @@ def test_the_command_line_asks_for_pages_conditions_and_reasons(
 
 @pytest.mark.skipif(has_amx(), reason="torch encodes texts on this CPU")
 def test_a_cold_search_by_words_loads_no_framework(workspace: Workspace) -> None:
-    """`modalign search TEXT` in a fresh process imports none of torch, transformers and Prefect."""
+    """`modalign search TEXT` in a fresh process imports none of torch, transformers, pandas and Prefect."""
     words = ["search", "a red circle", "--to", "image", "-k", "1", "-w", str(workspace.root)]
     code = f"""
 import sys
@@ -558,7 +558,7 @@ from flows.cli import main
 try:
     main({words!r})
 except SystemExit:
-    print(sorted({{'prefect', 'torch', 'transformers', 'sklearn', 'scipy'}} & set(sys.modules)))"""
+    print(sorted({{'prefect', 'torch', 'transformers', 'sklearn', 'scipy', 'pandas'}} & set(sys.modules)))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "(hybrid)" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"

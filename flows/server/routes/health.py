@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, Response
 
+from flows.metrics import metrics_text
 from flows.server import docs, metrics
 from flows.server.errors import declared
 from flows.server.models import Health
@@ -28,8 +29,9 @@ async def healthz(service: Served) -> Health:
     response_class=Response,
 )
 async def prometheus(service: Served) -> Response:
-    """Requests, latencies, seconds of the encoders, and the space in force, for Prometheus."""
-    return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
+    """Requests, latencies, seconds of the encoders, the space in force, and runs in the workspace, for Prometheus."""
+    text = service.metrics.text() + metrics_text(service.workspace.root).encode()
+    return Response(text, media_type=metrics.CONTENT_TYPE)
 
 
 @router.get("/docs", include_in_schema=False)
