@@ -172,9 +172,9 @@ def preprocess_shard(
     start = time.perf_counter()
     store = workspace.store
     waiting = waiting_buckets(workspace, collection, params)
-    staged = staged_buckets(workspace.staging(collection))
+    staged, how = staged_buckets(workspace.staging(collection)), _how(store, params)
     marks = {
-        bucket: f"{_how(store, params)}:{staged[bucket][1]}" if staged[bucket][1] else ""
+        bucket: f"{how}:{staged[bucket][1]}" if staged[bucket][1] else ""
         for bucket in range(shard.lo, shard.hi)
         if verify or bucket in waiting
     }
