@@ -25,6 +25,7 @@ BENCHMARKS = (
     "kills",
     "serving",
     "searching",
+    "ingest",
 )
 
 
