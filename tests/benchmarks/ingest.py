@@ -26,6 +26,7 @@ from tasks.alignment.fit import View
 from tasks.alignment.plan import Plan
 from tests.benchmarks.flickr8k import data
 from tests.benchmarks.measured import Measured, python
+from tests.benchmarks.opponents.work import COLD
 from tests.benchmarks.results import record, table
 
 PHOTOS, FEW, REPEATS, SEED = 6_000, 1_000, 2, 0
@@ -43,7 +44,6 @@ CONTESTANTS: dict[str, tuple[str, ...]] = {
 ONCE = (OURS, PLAIN, "(b) torch bf16", "(b) OpenVINO")
 """Who runs once at full size besides the paired rounds."""
 
-COLD = "Prefect's cold start"
 ORCHESTRATION = ("Prefect between", "Prefect after")
 BESIDE = os.environ.get("MODALIGN_BENCH_OPENVINO", "")
 """The interpreter of (b) OpenVINO, see opponents/requirements-openvino.txt; without it that one is left out."""
@@ -60,7 +60,7 @@ class Runs:
     vectors: Vectors = field(default_factory=dict)
 
     def seconds(self, at: int = -1) -> float:
-        """From the start of the process to tables that can be searched, without the cold start of Prefect's server."""
+        """From the start of the process to tables that can be searched, without the cold start of a server."""
         told = self.measured[at].result
         return float(told["seconds"] - told["parts"].get(COLD, 0.0))
 
@@ -74,8 +74,7 @@ def main(photos: int = PHOTOS, few: int = FEW, repeats: int = REPEATS, *, record
         root = Path(folder)
         models = {name: root / "models" / CONTESTANTS[name][0] for name in there}
         small, whole = _collection(root / "few", few), _collection(root / "all", photos)
-        tiny = _collection(root / "tiny", 300)
-        first = {name: _run(name, tiny, models[name]).measured[0] for name in there if name in (OURS, "(b) OpenVINO")}
+        first = {name: _run(name, small, models[name]).measured[0] for name in there if name in (OURS, "(b) OpenVINO")}
         limits = [python("tests.benchmarks.limits", str(small), str(models[OURS])).result]
         paired: dict[str, Runs] = {name: Runs() for name in there}
         for _ in range(repeats):
@@ -138,15 +137,20 @@ def _told(
 ) -> str:
     best = {name: mean(one[name] for one in limits) for name in limits[0]}
     lines = [_speeds(photos, few, repeats, paired, full), _checks(paired), _account(photos, best, full[OURS])]
-    converted = ", ".join(f"{name} {one.result['seconds']:.0f} s for 300 photos" for name, one in first.items())
-    whole = full[OURS].measured[0].result
+    converted = ", ".join(f"{name} {one.result['seconds']:.0f} s" for name, one in first.items())
+    cold = ", ".join(
+        f"{name} {one.measured[-1].result['parts'][COLD]:.1f} s"
+        for name, one in paired.items()
+        if COLD in one.measured[-1].result["parts"]
+    )
     return (
         f"{photos:,} photos (JPEG, 224 × 224) with 5 captions each, lite0 (at 288 pixels) × MiniLM, to tables in which "
         "a query by vector finds its neighbours. Each contestant runs in a process of its own with all cores, its "
-        f"models already converted (the first run, which converts them: {converted}); seconds are those from the start of the "
-        f"process to the last table (with its default index where the contestant builds one), less {COLD.lower()} "
-        f"({whole['parts'][COLD]:.1f} s, stated apart). In {repeats} rounds, in random order, {few:,} photos by all; "
-        f"the full size once. Ratios: seconds of a contestant by ours in the same round, least – most.\n\n"
+        f"models already converted (a run that converts them first: {converted}); seconds are from the start of "
+        f"the process to the last table (with its default index where the contestant builds one), less the {COLD} of a "
+        f"server ({cold}). In {repeats} rounds, in random order, {few:,} photos by all; the full size once. Photos and "
+        "captions a second are those of the parts that read, encode and write them. Ratios: seconds of a contestant by "
+        "ours in the same round, median (least – most).\n\n"
     ) + "\n\n".join(lines)
 
 
@@ -160,12 +164,13 @@ def _speeds(photos: int, few: int, repeats: int, paired: Mapping[str, Runs], ful
         if name in full:
             ratio = full[name].seconds() / full[OURS].seconds()
             rows.append([photos, name, *_row(full[name].measured, full[name].seconds(), photos), f"{ratio:.2f}"])
-    return table(["photos", "", "seconds", "photos + captions a second", "CPU s", "peak GB", "by ours"], rows)
+    return table(["photos", "", "seconds", "photos/s", "captions/s", "CPU s", "peak GB", "by ours"], rows)
 
 
 def _row(runs: Sequence[Measured], seconds: float, photos: int) -> list[object]:
     cpu, peak = median(one.cpu_seconds for one in runs), max(one.peak_bytes for one in runs)
-    return [seconds, 6 * photos / seconds, cpu, peak / 1e9]
+    images, texts = (median(one.result["parts"][name] for one in runs) for name in ("images", "texts"))
+    return [seconds, photos / images, 5 * photos / texts, cpu, peak / 1e9]
 
 
 def _checks(paired: Mapping[str, Runs]) -> str:
@@ -211,8 +216,8 @@ def _account(photos: int, best: Mapping[str, float], ours: Runs) -> str:
     limits = ", ".join(f"{name} {value:,.0f}" for name, value in best.items())
     return (
         f"Limits in the same run (mean of before and after): {limits}. Inference alone on decoded photos and on texts "
-        f"is {least:.1f} s: **{least / run:.0%}** of our {run:.1f} s. Inside `encode` ({sums['wall']:.1f} s): "
-        f"inference {sums['encode']:.1f} s; reading and decoding {sums['read']:.1f} s in two threads and writing "
+        f"is {least:.1f} s: **{least / run:.0%}** of our {run:.1f} s. Of images and texts ({sums['wall']:.1f} s) "
+        f"inference takes {sums['encode']:.1f} s; reading and decoding {sums['read']:.1f} s in two threads and writing "
         f"{sums['write']:.1f} s in one, beside it. **Prefect** (all between the bodies of tasks, from the beginning of "
         f"the flow to the end of the process, its progress and artifacts too) takes {prefect:.1f} s, "
         f"**{prefect / run:.1%}** of the run.\n\n"

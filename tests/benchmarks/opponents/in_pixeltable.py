@@ -7,17 +7,19 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.opponents.work import Work, minilm
+from tests.benchmarks.opponents.work import COLD, Work, minilm
 
 
 def main() -> None:
     """From files to searchable tables."""
     work = Work.given()
     os.environ["PIXELTABLE_HOME"] = str(work.out / "pixeltable")
-    with work.part("start"):
+    with work.part("load"):
         import pixeltable as pxt
         from pixeltable.functions.huggingface import sentence_transformer
-
+    with work.part(COLD):
+        pxt.init()
+    with work.part("tables"):
         from tests.benchmarks.opponents.pixeltable_lite0 import lite0
 
         photos = pxt.create_table("photos", {"image": pxt.Image})

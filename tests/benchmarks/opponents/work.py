@@ -16,6 +16,8 @@ import numpy as np
 import psutil
 
 BATCH = 32
+COLD = "cold start"
+"""The part in which a contestant starts a server of its own: it is stated apart."""
 LEAST = 256
 """Rows that the default index of LanceDB wants at least."""
 SIDE = 288
