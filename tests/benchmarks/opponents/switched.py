@@ -1,8 +1,8 @@
 """The plain script with the documented switches for CPUs: bf16 in torch, or OpenVINO.
 
-`… OUT MODELS torch` or `… OUT MODELS openvino`. For sentence-transformers these are its own (`torch_dtype`, `backend`);
-the photos' network is switched the same way: bf16 with channels last, or converted by OpenVINO with its defaults. What
-is converted is kept in MODELS.
+`… OUT MODELS torch` has both models in bf16. `… openvino` has captions by sentence-transformers' OpenVINO backend;
+`… all-openvino` has the photos' network, for which sentence-transformers has no switch, converted by OpenVINO as well,
+with its defaults. What is converted is kept in MODELS.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import Any
 from tests.benchmarks.opponents.work import SIDE, Tables, Work, batches, minilm, network, transform
 
 
-def by_torch() -> tuple[Callable[[Any], Any], Any]:
-    """Photos' pixels → vectors, and the model of texts, in bf16."""
+def photos_by_torch() -> Callable[[Any], Any]:
+    """Photos' pixels → unit vectors, in bf16 with channels last."""
     import torch
-    from sentence_transformers import SentenceTransformer
 
     net = network().to(dtype=torch.bfloat16, memory_format=torch.channels_last)
 
@@ -26,29 +25,35 @@ def by_torch() -> tuple[Callable[[Any], Any], Any]:
         wide = pixels.to(dtype=torch.bfloat16, memory_format=torch.channels_last)
         return torch.nn.functional.normalize(net(wide).float()).numpy()
 
-    return encode, SentenceTransformer(minilm(), model_kwargs={"torch_dtype": "bfloat16"})
+    return encode
 
 
-def by_openvino(models: Path) -> tuple[Callable[[Any], Any], Any]:
-    """Photos' pixels → vectors, and the model of texts, by OpenVINO; both are converted at the first time."""
+def photos_by_openvino(models: Path) -> Callable[[Any], Any]:
+    """Photos' pixels → unit vectors; the network is converted at the first time."""
     import numpy as np
     import openvino as ov
     import torch
-    from sentence_transformers import SentenceTransformer
 
-    texts, photos = models / "minilm", models / "lite0.xml"
-    if not texts.exists():
-        models.mkdir(exist_ok=True)
-        example = torch.zeros(1, 3, SIDE, SIDE)
-        ov.save_model(ov.convert_model(network(), example_input=example), photos)
-        SentenceTransformer(minilm(), backend="openvino").save_pretrained(str(texts))
-    net = ov.compile_model(photos)
+    path = models / "lite0.xml"
+    if not path.exists():
+        ov.save_model(ov.convert_model(network(), example_input=torch.zeros(1, 3, SIDE, SIDE)), path)
+    net = ov.compile_model(path)
 
     def encode(pixels: Any) -> Any:
         raw = net(pixels.numpy())[0]
         return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
-    return encode, SentenceTransformer(str(texts), backend="openvino")
+    return encode
+
+
+def texts_by_openvino(models: Path) -> Any:
+    """The model of captions; it is converted at the first time."""
+    from sentence_transformers import SentenceTransformer
+
+    path = models / "minilm"
+    if not path.exists():
+        SentenceTransformer(minilm(), backend="openvino").save_pretrained(str(path))
+    return SentenceTransformer(str(path), backend="openvino")
 
 
 def main() -> None:
@@ -57,8 +62,14 @@ def main() -> None:
     with work.part("load"):
         import torch
         from PIL import Image
+        from sentence_transformers import SentenceTransformer
 
-        encode, model = by_openvino(work.models) if how == "openvino" else by_torch()
+        work.models.mkdir(exist_ok=True)
+        encode = photos_by_openvino(work.models) if how == "all-openvino" else photos_by_torch()
+        if how == "torch":
+            model = SentenceTransformer(minilm(), model_kwargs={"torch_dtype": "bfloat16"})
+        else:
+            model = texts_by_openvino(work.models)
         prepare, tables = transform(), Tables(work.out)
     with work.part("images"), torch.inference_mode():
         for files in batches(work.photos):
