@@ -23,6 +23,7 @@ check: lint test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet -e ".[bench]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r tests/benchmarks/opponents/requirements.txt
 	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 $(VENV)/bin/python:

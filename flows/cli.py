@@ -115,7 +115,9 @@ def ingest(
     params, settings = params_of(source, collection, common, refresh=refresh)
     with session(settings, common):
         from flows.ingest import ingest as flow
+        from flows.warm import load_meanwhile
 
+        load_meanwhile()
         done = flow(params)
     if common.json:
         print_json({"ingest": done.model_dump(mode="json")})
@@ -281,7 +283,9 @@ def _run(
     params, settings = params_of(source, collection, common, profile=profile, refresh=refresh)
     with session(settings, common):
         from flows.pipeline import pipeline
+        from flows.warm import load_meanwhile
 
+        load_meanwhile()
         outcome = pipeline(params)
     if not common.json:
         return outcome

@@ -77,7 +77,9 @@ def update(
     params = _params(collections, common, verify=verify, refit=refit, upkeep=upkeep)
     with session(settings, common):
         from flows.update import update as flow
+        from flows.warm import load_meanwhile
 
+        load_meanwhile()
         done = flow(params)
     if common.json:
         print_json({"update": done.model_dump(mode="json")})

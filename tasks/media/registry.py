@@ -72,7 +72,7 @@ MEDIA: dict[str, Medium] = {
     medium.name: medium
     for medium in (
         Medium("text", frozenset({".txt"}), 1, 4_096, "tasks.media.text"),
-        Medium("image", _IMAGE_SUFFIXES, 1, 128, "tasks.media.image"),
+        Medium("image", _IMAGE_SUFFIXES, 2, 128, "tasks.media.image"),
         Medium("audio", _AUDIO_SUFFIXES, 1, 8, "tasks.media.audio"),
         Medium("video", _VIDEO_SUFFIXES, 1, 4, "tasks.media.video", tracks=("audio",)),
     )
@@ -83,7 +83,7 @@ def get(name: str) -> Medium:
     """The medium `name`; raises `ValueError` naming the known ones.
 
     >>> get("image").version
-    1
+    2
     """
     try:
         return MEDIA[name]

@@ -47,6 +47,8 @@ def clean_line(text: str) -> str:
     >>> clean_line(" two\n cats\x00 ")
     'two cats'
     """
+    if text.isascii() and text.isprintable():  # as most are: there is only white space to look at
+        return " ".join(text.split())
     kept = "".join(c if _visible(c) else " " if c.isspace() else "" for c in unicodedata.normalize("NFC", text))
     return _SPACE.sub(" ", kept).strip()
 

@@ -27,6 +27,7 @@ BENCHMARKS = (
     "kills",
     "serving",
     "searching",
+    "ingest",
 )
 
 

@@ -29,10 +29,10 @@ def modalign(words: Sequence[str]) -> Measured:
     return python("flows", *words, "--json")
 
 
-def python(module: str, *words: str) -> Measured:
+def python(module: str, *words: str, interpreter: str = sys.executable) -> Measured:
     """Run a module that prints JSON, and watch it, as `modalign` does."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", module, *words]
+    command = [interpreter, "-m", module, *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     watch = _Watch(psutil.Process(process.pid))
     out, err = watch.until(process)

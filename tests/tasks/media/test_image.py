@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.media.image import decode, inspect
+from tasks.media.image import JPEG_SIDE, decode, inspect
 from tasks.media.registry import Limits, MediaError
 
 LIMITS = Limits()
@@ -77,6 +77,23 @@ def test_exif_orientation_jpeg() -> None:
     pixels = decode(turned, LIMITS).astype(np.float32)
     assert pixels.shape == upright.shape
     assert np.abs(pixels - upright).mean() < 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(1_300, 1_281), (2_000, 3_000), (5_200, 2_600)])
+def test_a_large_jpeg_is_decoded_smaller(width: int, height: int) -> None:
+    """At a part of its size, no side below `JPEG_SIDE`, it is the picture that its full size would shrink to."""
+    data = saved(scene(width, height), "JPEG", quality=95)
+    small = decode(data, LIMITS)
+    assert JPEG_SIDE <= min(small.shape[:2]) < 2 * JPEG_SIDE
+    with Image.open(io.BytesIO(data)) as whole:
+        shrunk = whole.resize(small.shape[1::-1], Image.Resampling.BOX)
+    assert np.abs(small.astype(np.float32) - np.asarray(shrunk, np.float32)).mean() < 2
+
+
+def test_a_jpeg_of_usual_size_is_decoded_whole() -> None:
+    """One that no half of its size could stand for keeps every pixel, however long its other side."""
+    for width, height in ((1_279, 1_278), (3_000, 600)):
+        assert decode(saved(scene(width, height), "JPEG"), LIMITS).shape == (height, width, 3)
 
 
 def test_transparency_lies_on_white() -> None:

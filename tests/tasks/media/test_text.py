@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.media.registry import MediaError
-from tasks.media.text import clean_text
+from tasks.media.text import clean_line, clean_text
 
 
 @given(st.text())
@@ -21,6 +21,12 @@ def test_cleaning_is_idempotent(text: str) -> None:
     assert len(once.text) <= 50
     assert "  " not in once.text
     assert not any(unicodedata.category(c) == "Cc" for c in once.text)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_plain_ascii_goes_a_short_way_to_the_same_line(text: str) -> None:
+    """A word beyond ASCII behind a line, which takes the long way, changes nothing before it."""
+    assert clean_line(f"{text} \u00e9") == f"{clean_line(text)} \u00e9".strip()
 
 
 def test_composed_and_decomposed_are_one() -> None:
