@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float32]
 Kind = Literal["exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary"]
 KINDS: tuple[Kind, ...] = ("exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary")
 
-_SAMPLES, _ROUNDS = 64, 6  # of k-means: rows a partition that it looks at, and its rounds; more moved no recall
+_SAMPLES, _ROUNDS = 64, 10  # of k-means: rows a partition that it looks at, and its rounds
 _CELLS = 2**24  # of its distances held at once
 _SAMPLES_OF_BITS, _BITS_PARTITIONS = 256, 256  # with fewer rows a partition LanceDB's k-means makes fewer of them
 _NARROWED = "modality"  # what nearly every search is narrowed by: with an index of it a filter costs nothing
