@@ -83,9 +83,9 @@ def main(names: list[str] | None = None) -> None:
             _record(name, [*_ours(name), *_rivals(name)])
 
 
-def build() -> None:
-    """Make the data and all indexes that are not there yet, and print what they took."""
-    for name in _sets():
+def build(names: list[str]) -> None:
+    """Make the data and all indexes that are not there yet, of these sets or all, and print what they took."""
+    for name in names or _sets():
         for kind in _kinds(name):
             _, index, seconds, size = _indexed(name, kind)
             print(name, index.kind, f"{seconds:.0f} CPU s, {size / 1e6:.0f} MB, recall {index.recall:.3f}", flush=True)
@@ -114,14 +114,16 @@ def clustered(n: int, dim: int, seed: int = 0) -> tuple[Array, Array]:
 def vectors(name: str) -> tuple[Array, Array, Indices]:
     """Gallery, queries and the true ten nearest of a data set, made once and kept; queries tell whom to tune on too."""
     folder = CACHE / name
-    files = [folder / f"{kind}.npy" for kind in ("gallery", "queries", "truth")]
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{kind}.npy" for kind in ("gallery", "queries")]
     if not all(file.exists() for file in files):
-        folder.mkdir(parents=True, exist_ok=True)
-        gallery, queries = clustered(*SIZES[name]) if name in SIZES else _flickr()
-        for file, rows in zip(files, (gallery, queries, bf16_top_k(queries, gallery, K)[0]), strict=True):
+        for file, rows in zip(files, clustered(*SIZES[name]) if name in SIZES else _flickr(), strict=True):
             np.save(file, rows)
-    gallery, queries, truth = (np.load(file, mmap_mode="r") for file in files)
-    return gallery, np.array(queries), truth
+    gallery, queries = (np.load(file, mmap_mode="r") for file in files)
+    truth = folder / "truth.npy"
+    if not truth.exists():
+        np.save(truth, bf16_top_k(queries, gallery, K)[0])
+    return gallery, np.array(queries), np.load(truth)
 
 
 def _sets() -> list[str]:
@@ -358,7 +360,7 @@ def _recalls(store: Store, index: Index, queries: Array, truth: Indices) -> list
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["build"]:
-        build()
+    if sys.argv[1:2] == ["build"]:
+        build(sys.argv[2:])
     else:
         main(sys.argv[1:])
