@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -416,5 +417,6 @@ def _by_query(found: pa.Table, n: int) -> list[pa.Table]:
     if "query_index" not in found.column_names:
         return [found]
     place = found["query_index"].to_numpy()
-    found = found.drop_columns(["query_index"])
-    return [found.take(np.flatnonzero(place == i)) for i in range(n)]
+    found = found.drop_columns(["query_index"]).take(np.argsort(place, kind="stable")).combine_chunks()
+    ends = np.searchsorted(np.sort(place), np.arange(n + 1))
+    return [found.slice(first, last - first) for first, last in pairwise(ends.tolist())]
