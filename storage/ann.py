@@ -32,7 +32,7 @@ _SAMPLES_OF_BITS, _BITS_PARTITIONS = 256, 256  # with fewer rows a partition Lan
 _NARROWED = "modality"  # what nearly every search is narrowed by: with an index of it a filter costs nothing
 _K = 10
 _OWN_PROBES = 100
-_SPAN = 50  # a longer list of hits spans more partitions than the probes are tuned for
+_REACH = 0.75  # what k times the hits, or a k-th of the gallery, needs is k to this power times the partitions (README)
 
 # query parameters by growing cost: the first that reaches the target is kept
 _LADDERS: dict[str, list[dict[str, int]]] = {
@@ -81,6 +81,8 @@ class Index(BaseModel):
     """Of the table when the index was built."""
     seconds: float
     tried: list[dict[str, float]]
+    fewest: int = 0
+    """Rows that the narrowest filter of the probes leaves: for fewer the parameters are stretched. 0: all rows."""
 
 
 def kind_for(rows: int, exact_below: int) -> Kind:
@@ -172,6 +174,8 @@ def _tuned(
     """The index with the first query parameters of the ladder that reach its target, or the best ones."""
     probes = [probe for probe in probes if len(probe[0])] or _own_probes(table)
     exact = [_exact(table, queries, where, index.metric) for queries, where in probes]
+    counts = [_count(table, where) for _, where in probes]
+    index = index.model_copy(update={"fewest": min((one for one in counts if one), default=0)})
     tried: list[dict[str, float]] = []
     best: tuple[float, dict[str, int]] = (-1.0, {})
     for query in ladder:
@@ -231,22 +235,31 @@ def nearest(
     where: Filter | None = None,
     columns: Sequence[str] = ("key",),
     exact: bool = False,
+    matching: int | None = None,
 ) -> list[pa.Table]:
     """The `k` nearest rows of each query (n, dim): a table of `columns` and `_distance`, nearest first, a query.
 
     Distance is 1 − cosine, or the squared Euclidean one. Rows written after the index was built are found as well.
+    `matching` is how many rows satisfy `where`, for who knows it; else they are counted.
     """
     if not len(queries):
         return []
-    if index.kind == "binary" and not exact:
-        return [_nearest_bits(table, query, k, index, where, columns) for query in queries]
     wanted = max(k, _K)  # the parameters are tuned for `_K` hits: fewer would be refined from too few candidates
+    probes = 0
+    if not exact and index.kind != "exact":
+        matching = matching if matching is not None or where is None else _count(table, where)
+        sparser = 1.0 if matching is None else (index.fewest or index.rows) / max(matching, 1)
+        probes = _probed(index, wanted, sparser)
+        # where partitions hold few rows that match, to compare these one and all is less; a graph skips the others
+        exact = sparser > 1 and "ef" not in index.query and probes * index.rows > (matching or 0) * index.partitions
+    if index.kind == "binary" and not exact:
+        return [_nearest_bits(table, query, k, index, where, columns, probes) for query in queries]
     search = _search(table, list(np.asarray(queries, np.float32)), "vector", index.metric, where)
     if exact or index.kind == "exact":
         search = search.bypass_vector_index()
     else:
         refine = index.query.get("refine_factor", 1)
-        search = search.nprobes(_nprobes(index, wanted))
+        search = search.nprobes(probes)
         if "ef" in index.query:
             search = search.ef(max(index.query["ef"], wanted * refine))  # Lance refuses an ef below the candidates
         if refine > 1:
@@ -286,8 +299,13 @@ def _search(table: Table, query: Any, column: str, metric: str, where: Filter | 
     return search if where is None else search.where(where.sql, prefilter=True)
 
 
-def _nprobes(index: Index, k: int) -> int:
-    return min(index.query["nprobes"] * -(-k // _SPAN), index.partitions)
+def _probed(index: Index, k: int, sparser: float) -> int:
+    """Partitions that `k` hits span where rows that match are so many times sparser than those it was tuned on."""
+    return min(int(np.ceil(index.query["nprobes"] * (k / _K * max(1.0, sparser)) ** _REACH)), index.partitions)
+
+
+def _count(table: Table, where: Filter | None) -> int:
+    return int(table.count_rows(None if where is None else where.sql))
 
 
 def _partitions(kind: Kind, rows: int) -> int:
@@ -396,11 +414,11 @@ def _recalls(found: list[pa.Table], truth: list[pa.Table]) -> list[float]:
 
 
 def _nearest_bits(
-    table: Table, query: Array, k: int, index: Index, where: Filter | None, columns: Sequence[str]
+    table: Table, query: Array, k: int, index: Index, where: Filter | None, columns: Sequence[str], probes: int
 ) -> pa.Table:
     """Hamming search on sign bits, over-fetched, re-ranked by the vectors themselves."""
     wanted = max(k, _K)
-    search = _search(table, sign_bits(query[None])[0], "bits", "hamming", where).nprobes(_nprobes(index, wanted))
+    search = _search(table, sign_bits(query[None])[0], "bits", "hamming", where).nprobes(probes)
     search = search.limit(wanted * index.query["overfetch"])
     found = search.select([*dict.fromkeys([*columns, "vector", "_distance"])]).to_arrow()  # without it Lance warns
     vectors = matrix(found["vector"].combine_chunks())

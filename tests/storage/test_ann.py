@@ -11,7 +11,7 @@ import pytest
 from storage import schemas
 from storage.ann import KINDS, Index, Kind, build_index, kind_for, nearest, recall_by_time, sign_bits
 from storage.errors import StorageError
-from storage.filters import Filter, eq
+from storage.filters import Filter, eq, isin
 from storage.tables import Store
 from tests.storage.rows import Array, spaced, unit
 
@@ -164,6 +164,17 @@ def test_lists_of_any_length(small: Store, kind: Kind) -> None:
         assert all((np.diff(one["_distance"].to_numpy()) >= 0).all() for one in found)
         if k < 10:
             assert [one["key"].to_pylist() for one in found] == [one["key"].to_pylist()[:k] for one in lists[10]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_narrow_filter_loses_nothing(small: Store, kind: Kind) -> None:
+    """Of a few rows, wherever their partitions lie, the nearest are found as among all, whatever the probes."""
+    index = build_index(small, "space_a", probes(8), kind=kind, target=0.5)
+    chosen = np.sort(np.random.default_rng(5).choice(2_000, 30, replace=False))
+    queries = QUERIES[200:220]
+    found = nearest(small.open("space_a"), queries, 10, index, where=isin("key", KEYS[chosen].tolist()))
+    near = queries.astype(np.float64) @ VECTORS[chosen].astype(np.float64).T
+    assert [one["key"].to_pylist() for one in found] == KEYS[chosen][np.argsort(-near, axis=1)[:, :10]].tolist()
 
 
 def test_long_lists_look_further(store: Store) -> None:
