@@ -50,8 +50,8 @@ TITLES = {
     "clustered-1m": "1,000,000 clustered vectors of width 256",
     FLICKR: "captions of Flickr8k, asked by pictures",
 }
-OURS: tuple[Kind, ...] = ("IVF_FLAT", "IVF_RQ", "IVF_HNSW_SQ")  # the last only where its build is no matter of hours
-TARGET, ENOUGH = 0.95, 0.998
+OURS: tuple[Kind, ...] = ("IVF_FLAT", "IVF_RQ", "IVF_HNSW_SQ")  # of the million the default alone: builds are long
+TARGET, ENOUGH = 0.95, 0.99  # the ladders are climbed up to the second
 TRAPS = (256, 257, 300, 1_024)
 TEXT = eq("modality", "text")
 
@@ -131,7 +131,7 @@ def _sets() -> list[str]:
 
 
 def _kinds(name: str) -> tuple[Kind, ...]:
-    return OURS if name != "clustered-1m" else OURS[:-1]
+    return OURS if name != "clustered-1m" else OURS[:1]
 
 
 def _flickr() -> tuple[Array, Array]:
@@ -217,12 +217,12 @@ def _rivals(name: str) -> Iterator[Curve]:
 
 
 def _step(name: str, setting: str, ask: Ask) -> Step:
-    """Recall on the batch; the fastest of three batches on all cores; the median of one query at a time on one."""
+    """Recall on the batch; the faster of two batches on all cores; the median of one query at a time on one."""
     _, queries, truth = vectors(name)
     many, few = queries[:BATCH], queries[BATCH:]
     ask(many[:100], cpu_count())
     batches = []
-    for _ in range(3):
+    for _ in range(2):
         begun = time.perf_counter()
         found = ask(many, cpu_count())
         batches.append(time.perf_counter() - begun)
@@ -248,7 +248,7 @@ def _record(name: str, curves: list[Curve]) -> None:
     columns = ["engine", "setting", "recall@10", "ms alone", "ms in a batch", "× hnswlib", "build CPU s", "index MB"]
     told = (
         f"{len(gallery):,} × {gallery.shape[1]}, cosine, {BATCH:,} queries in a batch on {cpu_count()} cores (the "
-        f"fastest of 3) and {SINGLE} alone on one (median); recall against exact search. Of each engine the cheapest "
+        f"faster of 2) and {SINGLE} alone on one (median); recall against exact search. Of each engine the cheapest "
         f"setting with recall@10 ≥ {TARGET}, or its best; × hnswlib: milliseconds in a batch at recall {TARGET}, "
         "between the two nearest settings. Ours asks through the space's table, under the filter of a modality, and "
         "gives keys and hubness terms; the others give row numbers of arrays in memory. Graphs: 16 links, 100 "
