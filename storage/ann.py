@@ -32,7 +32,7 @@ _SAMPLES_OF_BITS, _BITS_PARTITIONS = 256, 256  # with fewer rows a partition Lan
 _NARROWED = "modality"  # what nearly every search is narrowed by: with an index of it a filter costs nothing
 _K = 10
 _OWN_PROBES = 100
-_REACH = 0.75  # what k times the hits, or a k-th of the gallery, needs is k to this power times the partitions (README)
+_REACH = 0.9  # for n times the hits, or an n-th of the rows, n to this power times the partitions (README)
 
 # query parameters by growing cost: the first that reaches the target is kept
 _LADDERS: dict[str, list[dict[str, int]]] = {
