@@ -83,7 +83,7 @@ IndexKind = Literal["auto", "exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_R
 class IndexParams(Params):
     """The index behind a space."""
 
-    kind: IndexKind = Field("auto", description="auto: exact below the threshold, IVF_HNSW_SQ above.")
+    kind: IndexKind = Field("auto", description="auto: exact below the threshold, IVF_FLAT above.")
     metric: Literal["cosine", "l2"] = Field("cosine", description="Distance of the index.")
     recall_target: float = Field(0.95, gt=0, le=1, description="recall@10 against exact search to reach by tuning.")
     exact_below: int = Field(50_000, ge=0, description="Rows below which search is exact and no index is built.")

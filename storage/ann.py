@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -19,21 +20,24 @@ from storage.tables import Store, matrix, named
 if TYPE_CHECKING:
     from lancedb.query import LanceVectorQueryBuilder
     from lancedb.table import Table
+    from scipy.sparse import csr_array
 
 Array = npt.NDArray[np.float32]
 Kind = Literal["exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary"]
 KINDS: tuple[Kind, ...] = ("exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary")
 
-_TRAINED_PARTITIONS = 256  # LanceDB's own k-means goes hierarchical beyond, and recall collapses
-_SAMPLES_A_PARTITION = 256  # what LanceDB's own k-means wants; with fewer rows it makes fewer partitions
+_SAMPLES, _ROUNDS = 64, 10  # of k-means: rows a partition that it looks at, and its rounds
+_CELLS = 2**24  # of its distances held at once
+_SAMPLES_OF_BITS, _BITS_PARTITIONS = 256, 256  # with fewer rows a partition LanceDB's k-means makes fewer of them
+_NARROWED = "modality"  # what nearly every search is narrowed by: with an index of it a filter costs nothing
 _K = 10
 _OWN_PROBES = 100
-_SPAN = 50  # a longer list of hits spans more partitions than the probes are tuned for
+_REACH = 0.9  # for n times the hits, or an n-th of the rows, n to this power times the partitions (README)
 
 # query parameters by growing cost: the first that reaches the target is kept
 _LADDERS: dict[str, list[dict[str, int]]] = {
     "exact": [{}],
-    "IVF_FLAT": [{"nprobes": n} for n in (8, 16, 32, 64, 128, 256)],
+    "IVF_FLAT": [{"nprobes": n} for n in (4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512)],
     "IVF_HNSW_SQ": [
         {"nprobes": n, "ef": ef, "refine_factor": r}
         for n, ef, r in (
@@ -77,15 +81,17 @@ class Index(BaseModel):
     """Of the table when the index was built."""
     seconds: float
     tried: list[dict[str, float]]
+    fewest: int = 0
+    """Rows that the narrowest filter of the probes leaves: for fewer the parameters are stretched. 0: all rows."""
 
 
 def kind_for(rows: int, exact_below: int) -> Kind:
     """The index for a table of this size.
 
     >>> kind_for(1000, 50_000), kind_for(100_000, 50_000)
-    ('exact', 'IVF_HNSW_SQ')
+    ('exact', 'IVF_FLAT')
     """
-    return "exact" if rows < exact_below else "IVF_HNSW_SQ"
+    return "exact" if rows < exact_below else "IVF_FLAT"
 
 
 def build_index(
@@ -154,7 +160,8 @@ def refresh_index(
             return None
         if stats.num_unindexed_rows > fold_above * rows:
             with named(name):
-                table.to_lance().optimize.optimize_indices(index_names=[column])
+                narrowed = [one.name for one in table.list_indices() if one.columns == [_NARROWED]]
+                table.to_lance().optimize.optimize_indices(index_names=[column, *narrowed])
             table = store.open(name)
     ladder = _LADDERS[index.kind]
     found = _tuned(table, index, probes, ladder[ladder.index(index.query) :] if index.query in ladder else ladder)
@@ -167,6 +174,8 @@ def _tuned(
     """The index with the first query parameters of the ladder that reach its target, or the best ones."""
     probes = [probe for probe in probes if len(probe[0])] or _own_probes(table)
     exact = [_exact(table, queries, where, index.metric) for queries, where in probes]
+    counts = [_count(table, where) for _, where in probes]
+    index = index.model_copy(update={"fewest": min((one for one in counts if one), default=0)})
     tried: list[dict[str, float]] = []
     best: tuple[float, dict[str, int]] = (-1.0, {})
     for query in ladder:
@@ -226,22 +235,31 @@ def nearest(
     where: Filter | None = None,
     columns: Sequence[str] = ("key",),
     exact: bool = False,
+    matching: int | None = None,
 ) -> list[pa.Table]:
     """The `k` nearest rows of each query (n, dim): a table of `columns` and `_distance`, nearest first, a query.
 
     Distance is 1 − cosine, or the squared Euclidean one. Rows written after the index was built are found as well.
+    `matching` is how many rows satisfy `where`, for who knows it; else they are counted.
     """
     if not len(queries):
         return []
-    if index.kind == "binary" and not exact:
-        return [_nearest_bits(table, query, k, index, where, columns) for query in queries]
     wanted = max(k, _K)  # the parameters are tuned for `_K` hits: fewer would be refined from too few candidates
+    probes = 0
+    if not exact and index.kind != "exact":
+        matching = matching if matching is not None or where is None else _count(table, where)
+        sparser = 1.0 if matching is None else (index.fewest or index.rows) / max(matching, 1)
+        probes = _probed(index, wanted, sparser)
+        # where partitions hold few rows that match, to compare these one and all is less; a graph skips the others
+        exact = sparser > 1 and "ef" not in index.query and probes * index.rows > (matching or 0) * index.partitions
+    if index.kind == "binary" and not exact:
+        return [_nearest_bits(table, query, k, index, where, columns, probes) for query in queries]
     search = _search(table, list(np.asarray(queries, np.float32)), "vector", index.metric, where)
     if exact or index.kind == "exact":
         search = search.bypass_vector_index()
     else:
         refine = index.query.get("refine_factor", 1)
-        search = search.nprobes(_nprobes(index, wanted))
+        search = search.nprobes(probes)
         if "ef" in index.query:
             search = search.ef(max(index.query["ef"], wanted * refine))  # Lance refuses an ef below the candidates
         if refine > 1:
@@ -281,20 +299,33 @@ def _search(table: Table, query: Any, column: str, metric: str, where: Filter | 
     return search if where is None else search.where(where.sql, prefilter=True)
 
 
-def _nprobes(index: Index, k: int) -> int:
-    return min(index.query["nprobes"] * -(-k // _SPAN), index.partitions)
+def _probed(index: Index, k: int, sparser: float) -> int:
+    """Partitions that `k` hits span where rows that match are so many times sparser than those it was tuned on."""
+    return min(int(np.ceil(index.query["nprobes"] * (k / _K * max(1.0, sparser)) ** _REACH)), index.partitions)
+
+
+def _count(table: Table, where: Filter | None) -> int:
+    return int(table.count_rows(None if where is None else where.sql))
 
 
 def _partitions(kind: Kind, rows: int) -> int:
     if kind == "IVF_HNSW_SQ":
-        return max(1, min(_TRAINED_PARTITIONS, rows // 1_000_000))
-    return int(np.clip(min(np.sqrt(rows), rows // _SAMPLES_A_PARTITION), 1, _TRAINED_PARTITIONS))
+        return max(1, rows // 1_000_000)
+    if kind == "binary":
+        return int(np.clip(min(np.sqrt(rows), rows // _SAMPLES_OF_BITS), 1, _BITS_PARTITIONS))
+    return int(max(1, min(4 * np.sqrt(rows), rows // _SAMPLES)))
 
 
 def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, seed: int) -> None:
     if rows < 256:
         raise StorageError(f"{kind} needs at least 256 rows, {table.name} has {rows}", "use index.kind auto or exact")
-    if partitions > _TRAINED_PARTITIONS and kind != "binary":  # bits have no means; their recall holds (README)
+    if kind == "binary":
+        from lancedb.index import IvfFlat
+
+        config = IvfFlat(distance_type="hamming", num_partitions=partitions)
+        table.create_index("bits", config=config, replace=True, name="bits_idx")
+    else:
+        more = {"IVF_PQ": {"num_sub_vectors": _sub_vectors(table)}, "IVF_HNSW_SQ": {"m": 20, "ef_construction": 300}}
         table.to_lance().create_index(
             "vector",
             kind,
@@ -303,25 +334,13 @@ def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, se
             replace=True,
             num_partitions=partitions,
             ivf_centroids=_centroids(table, partitions, metric, rows, seed),
-            num_sub_vectors=_sub_vectors(table) if kind == "IVF_PQ" else None,
+            **more.get(kind, {}),
         )
-        return
-    column = "bits" if kind == "binary" else "vector"
-    table.create_index(column, config=_config(table, kind, metric, partitions), replace=True, name=f"{column}_idx")
+    if _NARROWED in table.schema.names:
+        from lancedb.index import Bitmap
 
-
-def _config(table: Table, kind: Kind, metric: Any, partitions: int) -> Any:
-    from lancedb.index import HnswSq, IvfFlat, IvfPq, IvfRq
-
-    if kind == "binary":
-        return IvfFlat(distance_type="hamming", num_partitions=partitions)
-    if kind == "IVF_FLAT":
-        return IvfFlat(distance_type=metric, num_partitions=partitions)
-    if kind == "IVF_PQ":
-        return IvfPq(distance_type=metric, num_partitions=partitions, num_sub_vectors=_sub_vectors(table))
-    if kind == "IVF_RQ":
-        return IvfRq(distance_type=metric, num_partitions=partitions)
-    return HnswSq(distance_type=metric, num_partitions=partitions, m=20, ef_construction=300)
+        table.checkout_latest()
+        table.create_index(_NARROWED, config=Bitmap(), replace=True, name=f"{_NARROWED}_idx")
 
 
 def _sub_vectors(table: Table) -> int:
@@ -338,17 +357,34 @@ def _drop_others(table: Table, kind: Kind) -> None:
 
 
 def _centroids(table: Table, partitions: int, metric: str, rows: int, seed: int) -> Array:
-    """Flat k-means on a sample: LanceDB's own is hierarchical beyond 256 partitions."""
-    from sklearn.cluster import MiniBatchKMeans
+    """Flat k-means on a sample, by Lloyd's rounds: LanceDB's own goes hierarchical beyond 256 partitions.
 
-    places = np.random.default_rng(seed).choice(rows, min(rows, partitions * _SAMPLES_A_PARTITION), replace=False)
+    Memory is the sample, `_SAMPLES` vectors a partition, and a block of distances.
+    """
+    draw = np.random.default_rng(seed)
+    places = draw.choice(rows, min(rows, partitions * _SAMPLES), replace=False)
     sample = matrix(
-        table.take_offsets(sorted(places.tolist())).select(["vector"]).to_arrow()["vector"].combine_chunks()
-    )
+        table.take_offsets(np.sort(places).tolist()).select(["vector"]).to_arrow()["vector"].combine_chunks()
+    ).astype(np.float32)
     if metric == "cosine":
-        sample = sample / np.maximum(np.linalg.norm(sample, axis=1, keepdims=True), 1e-12)
-    fitted = MiniBatchKMeans(partitions, random_state=seed, batch_size=4096, n_init=1, max_iter=20).fit(sample)
-    return np.asarray(fitted.cluster_centers_, np.float32)
+        sample /= np.maximum(np.linalg.norm(sample, axis=1, keepdims=True), 1e-12)
+    centres = sample[draw.choice(len(sample), partitions, replace=False)]
+    for _ in range(_ROUNDS):
+        members = _members(sample, centres)
+        counts = np.diff(members.indptr)[:, None]
+        centres = np.where(counts > 0, (members @ sample) / np.maximum(counts, 1), centres).astype(np.float32)
+    return centres
+
+
+def _members(sample: Array, centres: Array) -> csr_array:
+    """Ones (partitions, n) where a row of `sample` (n, dim) lies nearest to a row of `centres` (partitions, dim)."""
+    from scipy.sparse import csr_array
+
+    own = (centres**2).sum(1) / 2
+    step = max(1, _CELLS // len(centres))
+    near = np.concatenate([(sample[at : at + step] @ centres.T - own).argmax(1) for at in range(0, len(sample), step)])
+    ones = np.ones(len(sample), np.float32), (near, np.arange(len(sample)))
+    return csr_array(ones, shape=(len(centres), len(sample)))
 
 
 def _exact(table: Table, queries: Array, where: Filter | None, metric: Literal["cosine", "l2"]) -> list[pa.Table]:
@@ -378,11 +414,11 @@ def _recalls(found: list[pa.Table], truth: list[pa.Table]) -> list[float]:
 
 
 def _nearest_bits(
-    table: Table, query: Array, k: int, index: Index, where: Filter | None, columns: Sequence[str]
+    table: Table, query: Array, k: int, index: Index, where: Filter | None, columns: Sequence[str], probes: int
 ) -> pa.Table:
     """Hamming search on sign bits, over-fetched, re-ranked by the vectors themselves."""
     wanted = max(k, _K)
-    search = _search(table, sign_bits(query[None])[0], "bits", "hamming", where).nprobes(_nprobes(index, wanted))
+    search = _search(table, sign_bits(query[None])[0], "bits", "hamming", where).nprobes(probes)
     search = search.limit(wanted * index.query["overfetch"])
     found = search.select([*dict.fromkeys([*columns, "vector", "_distance"])]).to_arrow()  # without it Lance warns
     vectors = matrix(found["vector"].combine_chunks())
@@ -399,5 +435,6 @@ def _by_query(found: pa.Table, n: int) -> list[pa.Table]:
     if "query_index" not in found.column_names:
         return [found]
     place = found["query_index"].to_numpy()
-    found = found.drop_columns(["query_index"])
-    return [found.take(np.flatnonzero(place == i)) for i in range(n)]
+    found = found.drop_columns(["query_index"]).take(np.argsort(place, kind="stable")).combine_chunks()
+    ends = np.searchsorted(np.sort(place), np.arange(n + 1))
+    return [found.slice(first, last - first) for first, last in pairwise(ends.tolist())]

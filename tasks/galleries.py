@@ -56,6 +56,7 @@ class Galleries:
         self._modalities = tuple(modalities)
         self._terms = [f"hubness_{name}" for name in modalities]
         self._narrowed: OrderedDict[tuple[Filter, tuple[Condition, ...]], Narrowed] = OrderedDict()
+        self._counts: OrderedDict[Filter, int] = OrderedDict()
         self._galleries: OrderedDict[str, _Held] = OrderedDict()
         self._rows: OrderedDict[tuple[str, Narrowed], npt.NDArray[np.int64]] = OrderedDict()
         self._lock = threading.Lock()
@@ -102,7 +103,8 @@ class Galleries:
         return matching_keys(self.store, self.name, self.version, narrowed)
 
     def _ask(self, queries: Array, k: int, where: Filter, columns: list[str]) -> list[pa.Table]:
-        return nearest(self.table, queries, k, self._index, where=where, columns=columns)
+        matching = self._once(self._counts, where, lambda: int(self.table.count_rows(where.sql)))
+        return nearest(self.table, queries, k, self._index, where=where, columns=columns, matching=matching)
 
     def _found(self, rows: pa.Table) -> Found:
         distance = rows["_distance"].to_numpy()

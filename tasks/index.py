@@ -45,7 +45,7 @@ def index_space(
         anew=refresh,
     )
     if done.index.recall < done.index.target:
-        text = "recall@10 of the %s index is %.3f, below the target of %.2f; try index.kind exact or IVF_HNSW_SQ"
+        text = "recall@10 of the %s index is %.3f, below the target of %.2f; try index.kind exact or IVF_FLAT"
         get_run_logger().warning(text, done.index.kind, done.index.recall, done.index.target)
     return done
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 
 from config.params import AlignParams, MineParams
 from storage import schemas
 from storage.filters import eq, isin
 from storage.marks import remembered
+from storage.scratch import Scratch
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.align import TRAIN, TrainingSet, load_training, open_space, plan_of, vectors_of
@@ -22,7 +25,9 @@ from tasks.alignment.space import JointSpace
 from tasks.mining.pairs import Matches, mutual_neighbours
 from tasks.mining.precision import Hidden, Precision
 from tasks.policies import RETRY, code_version
+from tasks.project import portions
 from tasks.refs import EncoderRef, Mined, SpaceRef
+from tasks.retrieval.knn import blocks
 from tasks.sources.item import bucket_of, digest, pair_key
 from tasks.spent import spending
 
@@ -30,6 +35,7 @@ Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 _CODE = ("tasks/mine.py", "tasks/mining", "tasks/retrieval", "tasks/alignment")
+_PAIRS = 50_000  # written at once
 
 
 @task(name="mine pairs", task_run_name="mine pairs in {space.name} by {params.score}", **RETRY)
@@ -49,60 +55,72 @@ def mine_pairs(
         (schemas.ITEMS, schemas.PAIRS, *(one.table for one in encoded)),
         f"{space.space_id} {params.model_dump_json()} {code_version(*_CODE)}",
         Mined,
-        lambda: _mine(workspace.store, space, collections, encoded, params),
+        lambda: _mine(workspace, space, collections, encoded, params),
         anew=refresh,
     )
 
 
 def _mine(
-    store: Store, space: SpaceRef, collections: tuple[str, ...], encoded: tuple[EncoderRef, ...], params: MineParams
+    workspace: Workspace,
+    space: SpaceRef,
+    collections: tuple[str, ...],
+    encoded: tuple[EncoderRef, ...],
+    params: MineParams,
 ) -> Mined:
+    store = workspace.store
     joint, config = open_space(space.path)
     here = isin("collection", collections)
-    paired = {
-        key
-        for batch in store.stream(schemas.PAIRS, ["left", "right"], here & eq("source", "given"))
-        for column in batch.columns
-        for key in column.to_pylist()
-    }
-    keys, vectors = zip(*(_unpaired(store, collections, name, paired, encoded) for name in space.base), strict=True)
-    projected = [joint.project(name, one) for name, one in zip(space.base, vectors, strict=True)]
-    training = load_training(store, collections, encoded, names=space.base)
+    training = partial(load_training, store, collections, encoded, names=space.base)
     search = partial(
         mutual_neighbours, k=params.k, score=params.score, min_margin=params.min_margin, hubness_k=joint.hubness_k
     )
-    found = search(*projected, anchors=_anchors(joint, training, params))
-    names = space.base
-    rows = []
-    for i, j, score, margin in zip(*(column.tolist() for column in found), strict=True):
-        left, right = keys[0][i], keys[1][j]
-        rows.append(
-            {
-                "key": pair_key(left, right, "mined"),
-                "collection": collections[0],
-                "left": left,
-                "right": right,
-                "left_modality": names[0],
-                "right_modality": names[1],
-                "source": "mined",
-                "round": 1,
-                "score": score,
-                "margin": margin,
-                "weight": 1.0,
-                "method": f"mutual-{params.score}@{params.k} in {space.space_id}",
-                "row_bucket": bucket_of(left),
-            }
-        )
+    with Scratch(workspace.root, joint.dim) as left, Scratch(workspace.root, joint.dim) as right:
+        given = store.read(schemas.PAIRS, ["left", "right"], here & eq("source", "given"))
+        paired = pa.chunked_array([chunk for column in given.columns for chunk in column.chunks], pa.string())
+        keys = [
+            _unpaired(store, joint, collections, name, paired, encoded, vectors)
+            for name, vectors in zip(space.base, (left, right), strict=True)
+        ]
+        found = search(left, right, anchors=_anchors(joint, training, params))
     store.delete(schemas.PAIRS, here & eq("source", "mined"))
-    store.upsert(schemas.PAIRS, schemas.pairs(), rows)
-    right = _precision(training, config, params, search)
+    written: list[str] = []
+    for part in blocks(len(found.left), 1, _PAIRS):
+        rows = _rows(Matches(*(column[part] for column in found)), keys, space, collections[0], params)
+        store.upsert(schemas.PAIRS, schemas.pairs(), rows)
+        written += [row["key"] for row in rows]
+    right_ones = _precision(training(), config, params, search)
     return Mined(
-        mined=len(rows),
-        digest=digest(*sorted(row["key"] for row in rows)),
-        precision=right.value,
-        interval=right.interval(),
-        judged=right.judged,
+        mined=len(written),
+        digest=digest(*sorted(written)),
+        precision=right_ones.value,
+        interval=right_ones.interval(),
+        judged=right_ones.judged,
     )
+
+
+def _rows(
+    found: Matches, keys: Sequence[pa.ChunkedArray], space: SpaceRef, collection: str, params: MineParams
+) -> list[dict[str, Any]]:
+    """Matches of rows as rows of the table of pairs."""
+    ends = (side.take(pa.array(rows)).to_pylist() for side, rows in zip(keys, found[:2], strict=True))
+    return [
+        {
+            "key": pair_key(left, right, "mined"),
+            "collection": collection,
+            "left": left,
+            "right": right,
+            "left_modality": space.base[0],
+            "right_modality": space.base[1],
+            "source": "mined",
+            "round": 1,
+            "score": score,
+            "margin": margin,
+            "weight": 1.0,
+            "method": f"mutual-{params.score}@{params.k} in {space.space_id}",
+            "row_bucket": bucket_of(left),
+        }
+        for left, right, score, margin in zip(*ends, found.score.tolist(), found.margin.tolist(), strict=True)
+    ]
 
 
 def _precision(
@@ -120,14 +138,15 @@ def _precision(
     return Precision.estimate(folds, training.pairs, mine)
 
 
-def _anchors(joint: JointSpace, training: TrainingSet, params: MineParams) -> tuple[Array, Array] | None:
+def _anchors(joint: JointSpace, training: Callable[[], TrainingSet], params: MineParams) -> tuple[Array, Array] | None:
     """Given training pairs in the space, left and right; None where the similarity needs none."""
     if params.score != "kl":
         return None
-    chosen = _some(training.pairs, params)
+    known = training()
+    chosen = _some(known.pairs, params)
     left, right = (
         joint.project(view.modality, {name: one[chosen[:, side]] for name, one in view.vectors.items()})
-        for side, view in enumerate((training.left, training.right))
+        for side, view in enumerate((known.left, known.right))
     )
     return left, right
 
@@ -138,13 +157,24 @@ def _some(pairs: Indices, params: MineParams) -> Indices:
 
 
 def _unpaired(
-    store: Store, collections: tuple[str, ...], modality: str, paired: set[str], encoded: tuple[EncoderRef, ...]
-) -> tuple[list[str], dict[str, Array]]:
+    store: Store,
+    joint: JointSpace,
+    collections: tuple[str, ...],
+    modality: str,
+    paired: pa.ChunkedArray,
+    encoded: tuple[EncoderRef, ...],
+    into: Scratch,
+) -> pa.ChunkedArray:
+    """Put the vectors of the items that are not `paired` into a scratch file, in the space, a range at a time.
+
+    Gives their keys, in order.
+    """
     where = isin("collection", collections) & eq("modality", modality) & eq("split", TRAIN)
-    items = [
-        row for row in store.read(schemas.ITEMS, ["key", "content_hash"], where).to_pylist() if row["key"] not in paired
-    ]
-    items.sort(key=lambda row: str(row["key"]))
-    vectors, found = vectors_of(store, modality, [row["content_hash"] for row in items], encoded)
-    keys = [row["key"] for row, there in zip(items, found, strict=True) if there]
-    return keys, {name: one[found] for name, one in vectors.items()}
+    items = store.read(schemas.ITEMS, ["key", "content_hash"], where)
+    items = items.filter(pc.invert(pc.is_in(items["key"], paired))).sort_by("key")
+    keys = []
+    for part in portions(items, joint.heads[modality]):
+        vectors, found = vectors_of(store, modality, part["content_hash"].to_pylist(), encoded)
+        into.append(joint.project(modality, {name: one[found] for name, one in vectors.items()}))
+        keys.append(part["key"].filter(pa.array(found)).combine_chunks())
+    return pa.chunked_array(keys, pa.string())

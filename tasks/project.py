@@ -21,7 +21,7 @@ from storage.marks import remembered
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.align import open_space, vectors_of
-from tasks.alignment.space import JointSpace
+from tasks.alignment.space import Head, JointSpace
 from tasks.media.text import cjk_runs
 from tasks.policies import RETRY, code_version
 from tasks.progress import progress
@@ -86,7 +86,7 @@ def project(
             _edit(store, space.table, change.edited)
             for modality, head in joint.heads.items():
                 of = change.fresh.filter(pc.equal(change.fresh["modality"], modality))
-                for rows in _parts(of, _TOKENS if head.tokens else _RANGE):
+                for rows in portions(of, head):
                     counts["projected"] += _insert(store, space.table, joint, modality, rows, encoded)
             counts["rows"] += change.rows
             counts["edited"] += change.edited.num_rows
@@ -164,7 +164,9 @@ def _plain(store: Store, items: pa.Table) -> pa.Table:
     return pa.table({name: made[name] if name in made else items[name] for name in _PLAIN})
 
 
-def _parts(rows: pa.Table, size: int) -> Iterator[pa.Table]:
+def portions(rows: pa.Table, head: Head) -> Iterator[pa.Table]:
+    """Rows of items, as many at once as a head projects together: vectors of tokens take more memory."""
+    size = _TOKENS if head.tokens else _RANGE
     for start in range(0, rows.num_rows, size):
         yield rows.slice(start, size)
 

@@ -253,7 +253,7 @@ def _ann(store: Store, aligned: Aligned, *, full: bool) -> Metrics:
     if full and index.kind == "exact" and rows >= _LEAST_INDEXED:
         points, exact, rows, sampled = *_as_if_indexed(store, aligned, probes), True
     return {
-        "kind": "IVF_HNSW_SQ" if sampled else index.kind,
+        "kind": "IVF_FLAT" if sampled else index.kind,
         "points": points,
         "exact_milliseconds": exact,
         "batch": max((len(queries) for queries, _ in probes), default=0),
@@ -273,7 +273,7 @@ def _as_if_indexed(store: Store, aligned: Aligned, probes: Sequence[Any]) -> tup
         for batch in store.stream(aligned.space.table, schema.names):
             rows = pa.Table.from_batches([batch])
             small.upsert(name, schema, rows.filter(pa.array(generator.random(rows.num_rows) < share)))
-        index = build_index(small, name, probes, kind="IVF_HNSW_SQ", metric=aligned.index.index.metric)
+        index = build_index(small, name, probes, kind="IVF_FLAT", metric=aligned.index.index.metric)
         points, exact = recall_by_time(small, name, index, probes)
         return points, exact, small.count(name)
 

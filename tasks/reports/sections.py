@@ -318,7 +318,7 @@ class Sections:
         said = f"Index {kind} over {self.metrics.tell('ann', 'rows', text=whole)} items. "
         said += f"Exact search takes {exact} ms a query, in batches of {ann['batch']:,}, over {rows} items."
         if ann["sampled"]:
-            said += " The curve is that of an IVF_HNSW_SQ index on a sample of this size: what it would bring."
+            said += " The curve is that of an IVF_FLAT index on a sample of this size: what it would bring."
         elif not plot:
             said += " It finds every neighbour: an index pays beyond some ten thousand items."
         body = f'<div class="card"><p>{said}</p></div>'

@@ -11,7 +11,7 @@ import pytest
 from storage import schemas
 from storage.ann import KINDS, Index, Kind, build_index, kind_for, nearest, recall_by_time, sign_bits
 from storage.errors import StorageError
-from storage.filters import Filter, eq
+from storage.filters import Filter, eq, isin
 from storage.tables import Store
 from tests.storage.rows import Array, spaced, unit
 
@@ -109,7 +109,7 @@ def test_recall_by_time_walks_the_whole_ladder(store: Store) -> None:
     """Every setting of an index is measured, the dearest finds 97% and the cheapest no more; exact search has none."""
     index = build_index(store, "space_a", probes(), kind="IVF_FLAT", target=0.5)
     points, milliseconds = recall_by_time(store, "space_a", index, probes())
-    assert [one["nprobes"] for one in points] == [8, 16, 32, 64, 128, 256]
+    assert [one["nprobes"] for one in points] == [4, 8, 12, 16, 24, 32, 48, 64, 128, 256, 512]
     assert points[0]["recall"] <= points[-1]["recall"]
     assert points[-1]["recall"] >= 0.97
     assert min(milliseconds, *(one["milliseconds"] for one in points)) > 0
@@ -131,7 +131,7 @@ def test_recall_with_many_partitions(store: Store, kind: Kind, partitions: int) 
 
 @pytest.mark.parametrize("kind", ["IVF_FLAT", "IVF_HNSW_SQ", "binary"])
 def test_searches_use_the_index(small: Store, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A search passes through the index: its plan says so, for one query and for several."""
+    """A search passes through the index, and its filter through that of the modality: its plan says so."""
     from lancedb.query import LanceVectorQueryBuilder
 
     index = build_index(small, "space_a", probes(8), kind=kind, target=0.5)
@@ -145,7 +145,7 @@ def test_searches_use_the_index(small: Store, kind: Kind, monkeypatch: pytest.Mo
     monkeypatch.setattr(LanceVectorQueryBuilder, "to_arrow", planned)
     for queries in (QUERIES[:1], QUERIES[:3]):
         nearest(small.open("space_a"), queries, 5, index, where=eq("modality", "text"))
-    assert all("ANN" in plan for plan in plans)
+    assert all("ANN" in plan and "ScalarIndexQuery" in plan for plan in plans)
     plans.clear()
     nearest(small.open("space_a"), QUERIES[:1], 5, index, exact=True)
     assert ["ANN" in plan for plan in plans] == [False]
@@ -164,6 +164,17 @@ def test_lists_of_any_length(small: Store, kind: Kind) -> None:
         assert all((np.diff(one["_distance"].to_numpy()) >= 0).all() for one in found)
         if k < 10:
             assert [one["key"].to_pylist() for one in found] == [one["key"].to_pylist()[:k] for one in lists[10]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_narrow_filter_loses_nothing(small: Store, kind: Kind) -> None:
+    """Of a few rows, wherever their partitions lie, the nearest are found as among all, whatever the probes."""
+    index = build_index(small, "space_a", probes(8), kind=kind, target=0.5)
+    chosen = np.sort(np.random.default_rng(5).choice(2_000, 30, replace=False))
+    queries = QUERIES[200:220]
+    found = nearest(small.open("space_a"), queries, 10, index, where=isin("key", KEYS[chosen].tolist()))
+    near = queries.astype(np.float64) @ VECTORS[chosen].astype(np.float64).T
+    assert [one["key"].to_pylist() for one in found] == KEYS[chosen][np.argsort(-near, axis=1)[:, :10]].tolist()
 
 
 def test_long_lists_look_further(store: Store) -> None:
@@ -232,7 +243,7 @@ def test_a_second_build_replaces_the_first(small: Store) -> None:
     ):
         index = build_index(small, "space_a", probes(8), kind=kind, metric="l2")  # type: ignore[arg-type]
         found = {one.name for one in small.open("space_a").list_indices()}
-        assert found == {"key_idx"} | ({name} if name else set())
+        assert found == {"key_idx", "modality_idx"} | ({name} if name else set())
         (hit,) = nearest(small.open("space_a"), VECTORS[5][None], 1, index)
         assert hit["key"].to_pylist() == [KEYS[5]]
 
@@ -313,8 +324,8 @@ def test_an_empty_space_is_exact(tmp_path: Path) -> None:
 
 def test_the_kind_is_chosen_by_size() -> None:
     """Below the threshold search is exact, from it on an index is built."""
-    assert [kind_for(rows, 100) for rows in (0, 99, 100, 10**7)] == ["exact", "exact", "IVF_HNSW_SQ", "IVF_HNSW_SQ"]
-    assert kind_for(0, 0) == "IVF_HNSW_SQ"
+    assert [kind_for(rows, 100) for rows in (0, 99, 100, 10**7)] == ["exact", "exact", "IVF_FLAT", "IVF_FLAT"]
+    assert kind_for(0, 0) == "IVF_FLAT"
 
 
 def test_an_index_survives_json(small: Store) -> None:

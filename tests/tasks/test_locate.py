@@ -98,7 +98,7 @@ def planted(request: pytest.FixtureRequest, tmp_path: Path) -> Planted:
     store.upsert("space_x", items, pa.table([rows[name] for name in items.names], schema=items))
     if request.param == "indexed":
         index = index_vectors(store, "moments_x", [], IndexParams(exact_below=100))
-        assert index.kind == "IVF_HNSW_SQ"
+        assert index.kind == "IVF_FLAT"
         ref = IndexRef(table="moments_x", version=store.version("moments_x"), rows=len(parts), index=index)
         remember(store, "index moments_x", "", ref)
     return Planted(store, request.param == "indexed", store.version("space_x"), query, parts)

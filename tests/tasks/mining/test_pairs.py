@@ -96,24 +96,27 @@ def as_dict(matches: Matches) -> Plain:
     st.sampled_from(["dot", "csls"]),
     st.sampled_from([1, 2]),
     st.sampled_from([1, 20, 2**23]),
+    st.sampled_from([1, 8, 2**23]),
 )
 def test_plain_search_finds_the_same(
-    seed: int, n: int, m: int, k: int, score: Score, hubness_k: int, cells: int
+    seed: int, n: int, m: int, k: int, score: Score, hubness_k: int, cells: int, held: int
 ) -> None:
-    """Pairs, scores and margins are those of looking at every pair, ties by the lower row, for any size of block.
+    """Pairs, scores and margins are those of looking at every pair, ties by the lower row, for any blocks and ranges.
 
     Small whole numbers: float32 rounds nothing, and ties are many.
     """
     generator = np.random.default_rng(seed)
     a, b = (generator.integers(-2, 3, (rows, 3)).astype(np.float32) for rows in (n, m))
-    found = mutual_neighbours(a, b, k=k, score=score, hubness_k=hubness_k, cells=cells)
+    found = mutual_neighbours(a, b, k=k, score=score, hubness_k=hubness_k, cells=cells, held=held)
     assert as_dict(found) == plain(a, b, k, score, hubness_k)
 
 
 @pytest.mark.parametrize("score", SCORES)
-@pytest.mark.parametrize("k", [1, 3])
-def test_plain_search_of_vectors(k: int, score: Score) -> None:
-    """For vectors at random and r over 10 neighbours too; the rows come by the left one, the best first.
+@pytest.mark.parametrize(("k", "held"), [(1, 2**23), (3, 2**23), (3, 8 * 13)])
+def test_plain_search_of_vectors(k: int, held: int, score: Score) -> None:
+    """For vectors at random and r over 10 neighbours too, in one range or in several of 13 rows and fewer.
+
+    The rows come by the left one, the best first.
 
     CSLS takes unit vectors; the others are told apart by the lengths of theirs.
     """
@@ -122,7 +125,7 @@ def test_plain_search_of_vectors(k: int, score: Score) -> None:
     if score != "csls":
         a, b = (np.asarray(x * generator.uniform(0.5, 2, (len(x), 1)), np.float32) for x in (a, b))
     pairs = (anchors[0], anchors[1])
-    found = mutual_neighbours(a, b, k=k, score=score, anchors=pairs)
+    found = mutual_neighbours(a, b, k=k, score=score, anchors=pairs, held=held)
     expected = plain(a, b, k, score, 10, pairs)
     assert as_dict(found).keys() == expected.keys()
     for pair, values in as_dict(found).items():
