@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import solve_triangular
+from scipy.linalg import eigh, solve_triangular
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -37,11 +37,11 @@ def moments(
     left, right = (np.asarray(links.sum(axis)).ravel() for axis in (1, 0))
     used_x, used_y = np.flatnonzero(left), np.flatnonzero(right)
     wide_x, wide_y = x[used_x].astype(np.float64), y[used_y].astype(np.float64)
-    return Moments(
-        (wide_x * left[used_x, None]).T @ wide_x,
-        (wide_y * right[used_y, None]).T @ wide_y,
-        wide_x.T @ np.asarray(links[used_x][:, used_y] @ wide_y),
-    )
+    xy = wide_x.T @ np.asarray(links[used_x][:, used_y] @ wide_y)
+    # a matrix with its own transpose takes BLAS half the work
+    wide_x *= np.sqrt(left[used_x, None])
+    wide_y *= np.sqrt(right[used_y, None])
+    return Moments(wide_x.T @ wide_x, wide_y.T @ wide_y, xy)
 
 
 def cross_moment(x: Array, y: Array, pairs: npt.NDArray[np.int64]) -> Wide:
@@ -80,33 +80,35 @@ def factor(moment: Real, ridge: float) -> Real:
     return np.asarray(np.linalg.cholesky(moment + floor * np.eye(len(moment), dtype=moment.dtype)), moment.dtype)
 
 
-def thin_svd(m: Real) -> tuple[Real, Real, Real]:
-    """U (dx, k), Σ (k,) largest first and Vᵀ (k, dy) of m (dx, dy), k = min(dx, dy), through the smaller Gram matrix.
+def thin_svd(m: Real, most: int) -> tuple[Real, Real, Real]:
+    """U (dx, k), Σ (k,) largest first and Vᵀ (k, dy) of m (dx, dy), k = min(dx, dy, most), by the smaller Gram matrix.
 
     Several times faster than a full decomposition, in the precision of `m`. Directions with Σ below 4·√ε of the largest
     (6e-8, in single precision 1e-3) are rounding noise, and are set to zero.
 
-    >>> u, sigma, vt = thin_svd(np.array([[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]]))
+    >>> u, sigma, vt = thin_svd(np.array([[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]]), 2)
     >>> sigma.round(3).tolist(), np.abs(u @ np.diag(sigma) @ vt).round(3).tolist()
     ([2.0, 1.0], [[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]])
     """
     if m.shape[0] < m.shape[1]:
-        u, sigma, vt = thin_svd(m.T)
+        u, sigma, vt = thin_svd(m.T, most)
         return vt.T, sigma, u.T
-    values, v = np.linalg.eigh(m.T @ m)
+    size = m.shape[1]
+    values, v = eigh(m.T @ m, subset_by_index=(max(size - most, 0), size - 1), check_finite=False)
     sigma, v = np.sqrt(np.maximum(values[::-1], 0)), v[:, ::-1]
     sound = sigma > 4 * np.sqrt(np.finfo(m.dtype).eps) * max(float(sigma[0]), 1e-300)
     inverse = np.where(sound, 1 / np.where(sound, sigma, 1), 0).astype(m.dtype)
     return (m @ v) * inverse, np.where(sound, sigma, 0).astype(m.dtype), v.T
 
 
-def directions(lx: Real, ly: Real, xy: Real) -> tuple[Real, Real, Real]:
+def directions(lx: Real, ly: Real, xy: Real, dim: int) -> tuple[Real, Real, Real]:
     """Canonical directions A (dx, k) and B (dy, k), and correlations (k,), from both `factor`s and Cxy (dx, dy).
 
-    A = Lx⁻ᵀ·U and B = Ly⁻ᵀ·V with UΣVᵀ = Lx⁻¹·Cxy·Ly⁻ᵀ. The largest entry of each column of A is positive.
+    They are the first k = min(dx, dy, dim). A = Lx⁻ᵀ·U and B = Ly⁻ᵀ·V with UΣVᵀ = Lx⁻¹·Cxy·Ly⁻ᵀ. The largest entry of
+    each column of A is positive.
     """
     half = solve_triangular(lx, xy, lower=True, check_finite=False)
-    u, sigma, vt = thin_svd(solve_triangular(ly, half.T, lower=True, check_finite=False).T)
+    u, sigma, vt = thin_svd(solve_triangular(ly, half.T, lower=True, check_finite=False).T, dim)
     a, b = (solve_triangular(one, z, lower=True, trans="T", check_finite=False) for one, z in ((lx, u), (ly, vt.T)))
     sign = np.where(a[np.abs(a).argmax(0), np.arange(a.shape[1])] < 0, -1, 1).astype(a.dtype)
     return a * sign, b * sign, sigma
@@ -120,8 +122,7 @@ def solver(xx: Wide, yy: Wide, *, rx: float, ry: float, p: float, dim: int) -> C
     lx, ly = factor(xx, rx), factor(yy, ry)
 
     def solve(xy: Wide) -> tuple[Array, Array]:
-        a, b, sigma = directions(lx, ly, xy)
-        weight = sigma[:dim] ** p
-        return (a[:, :dim] * weight).astype(np.float32), (b[:, :dim] * weight).astype(np.float32)
+        a, b, sigma = directions(lx, ly, xy, dim)
+        return (a * sigma**p).astype(np.float32), (b * sigma**p).astype(np.float32)
 
     return solve

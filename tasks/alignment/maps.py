@@ -112,9 +112,7 @@ class Relative:
         >>> Relative(np.eye(2, dtype=np.float32), 1, 2.0).apply(np.array([[3.0, 4.0]], np.float32)).round(2).tolist()
         [[0.0, 0.6399999856948853]]
         """
-        near = np.maximum(normalise(x) @ self.anchors.T, 0)
-        least = np.partition(near, self.dim - self.k, axis=1)[:, self.dim - self.k, None]
-        return np.asarray(np.where(near >= least, near, 0) ** self.power, np.float32)
+        return np.asarray(nearest(nearness(x, self.anchors), self.k) ** self.power, np.float32)
 
     def arrays(self) -> dict[str, Array]:
         """The anchors, and k and the power."""
@@ -125,6 +123,18 @@ class Relative:
         """The inverse of `arrays`."""
         k, power = arrays["options"].tolist()
         return cls(arrays["anchors"], int(k), power)
+
+
+def nearness(x: Array, anchors: Array) -> Array:
+    """Cosines of items (n, width) with unit anchors (p, width), those below 0 as 0: (n, p)."""
+    return np.asarray(np.maximum(normalise(x) @ anchors.T, 0), np.float32)
+
+
+def nearest(near: Array, k: int) -> Array:
+    """The `k` largest of each row of `near` (n, p), or all where there are fewer; the rest is 0."""
+    place = max(near.shape[1] - k, 0)
+    least = np.partition(near, place, axis=1)[:, place, None]
+    return np.asarray(np.where(near >= least, near, 0), np.float32)
 
 
 @dataclass(frozen=True)

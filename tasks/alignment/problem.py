@@ -144,6 +144,11 @@ class Rows(NamedTuple):
         """All of them through the function of their side."""
         return Rows(*(way(one) for one, way in zip(self, (left, right) * 3, strict=True)))
 
+    @classmethod
+    def beside(cls, left: Rows, right: Rows) -> Rows:
+        """The left side of one and the right side of the other."""
+        return cls(*(pair[place % 2] for place, pair in enumerate(zip(left, right, strict=True))))
+
 
 @dataclass(frozen=True)
 class Fold:

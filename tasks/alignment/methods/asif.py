@@ -6,16 +6,17 @@ Nothing is trained. Source: Norelli et al. 2023, ASIF: coupled data turns unimod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.maps import Relative
+from tasks.alignment.maps import Relative, nearest, nearness
 from tasks.alignment.methods.search import Key, best_of
 from tasks.alignment.problem import Choice, Fold, Maps, Problem
 from tasks.retrieval.similarity import normalise
 
+Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 NAMES = ("k", "power")
@@ -35,18 +36,31 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     return lambda pairs: _maps(problem, pairs, int(choice["k"]), choice["power"])
 
 
-def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, npt.NDArray[np.float32]]]:
-    for key in product(NEAREST, POWERS):
-        if only is None or key in only:
-            yield key, fold.values(_maps(fold.problem, fold.train, int(key[0]), key[1]))
+def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, Array]]:
+    """The cosines with the anchors are computed once, and the largest ones found once a k."""
+    near = fold.rows.each(*(partial(nearness, anchors=one) for one in _anchors(fold.problem, fold.train)))
+    for k in NEAREST:
+        powers = [power for power in POWERS if only is None or (k, power) in only]
+        if powers:
+            kept = near.each(*[partial(nearest, k=k)] * 2)
+            for power in powers:
+                yield (k, power), fold.values_of(kept.each(*[partial(_raised, power=power)] * 2))
+
+
+def _raised(near: Array, power: float) -> Array:
+    return np.asarray(near**power, np.float32)
 
 
 def _maps(problem: Problem, pairs: Indices, k: int, power: float) -> Maps:
+    left, right = _anchors(problem, pairs)
+    return Relative(left, min(k, len(left)), power), Relative(right, min(k, len(right)), power)
+
+
+def _anchors(problem: Problem, pairs: Indices) -> tuple[Array, Array]:
     """Anchors are pairs, one a left item where that is enough, spread evenly; their number is a multiple of 8."""
     first = pairs[np.unique(pairs[:, 0], return_index=True)[1]]
     some = first if len(first) >= min(ANCHORS, 8) else pairs
     count = min(ANCHORS, len(some))
     count -= count % 8 if count >= 8 else 0
     chosen = some[np.linspace(0, len(some) - 1, count).round().astype(np.int64)]
-    x, y = normalise(problem.x[chosen[:, 0]]), normalise(problem.y[chosen[:, 1]])
-    return Relative(x, min(k, count), power), Relative(y, min(k, count), power)
+    return normalise(problem.x[chosen[:, 0]]), normalise(problem.y[chosen[:, 1]])

@@ -84,8 +84,7 @@ def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tu
     left, right = (cache(partial(_factor, one, share)) for one, share in zip((xx, yy), shares, strict=True))
 
     def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, Array]]:
-        a, b, sigma = directions(left(rx), right(ry), xy)
-        a, b, sigma = a[:, :dim], b[:, :dim], sigma[:dim]
+        a, b, sigma = directions(left(rx), right(ry), xy, dim)
         rows = own.each(Linear(a).apply, same.apply if stands else Linear(b).apply)
         for p in powers:
             weigh = partial(np.multiply, sigma**p)

@@ -31,8 +31,9 @@ def choose(problem: Problem) -> Choice:
         tried = [{"steps": how.steps, "rsum": round(rsum_of(held), 3), "folds": len(folds)}]
         return Choice({"steps": how.steps}, tried, held=held)
     first = cca.choose(problem)
-    lengths = (0, how.steps // 2, how.steps) if how.shape == "attention" else (0, how.steps)
-    found = {steps: _held_out(folds, Choice(dict(first.values) | {"steps": steps})) for steps in lengths}
+    lengths = (how.steps // 2, how.steps) if how.shape == "attention" else (how.steps,)
+    found = {0: first.held[: len(folds)]}  # what no step has changed, CCA has scored on these folds already
+    found |= {steps: _held_out(folds, Choice(dict(first.values) | {"steps": steps})) for steps in lengths}
     scores = {steps: rsum_of(held) for steps, held in found.items()}
     tried = [
         dict(first.values) | {"steps": steps, "rsum": round(first.rsum + score - scores[0], 3), "folds": len(folds)}

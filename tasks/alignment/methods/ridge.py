@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tasks.alignment.maps import Linear, padded
 from tasks.alignment.methods.search import Key, best_of
-from tasks.alignment.problem import Choice, Fold, Maps, Problem
+from tasks.alignment.problem import Choice, Fold, Maps, Problem, Rows
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -63,19 +63,24 @@ def predictor(own: Any, cross: Any, ridge: float) -> Any:
 
 
 def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, Array]]:
-    """In single precision; each ridge is solved once."""
+    """In single precision; each ridge is solved, and the fold's rows of its side mapped, once."""
     xx, yy, xy = (one.astype(np.float32) for one in fold.moments)
     size_x, size_y = (np.sqrt(np.trace(one)) for one in (xx, yy))
-    px, py = cache(partial(predictor, xx, xy)), cache(partial(predictor, yy, xy.T))
+
+    @cache
+    def left(rx: float) -> Rows:
+        p = predictor(xx, xy, rx)
+        return fold.rows.each(lambda x: np.concatenate([x @ p, x / size_x], 1), _same)
+
+    @cache
+    def right(ry: float) -> Rows:
+        p = predictor(yy, xy.T, ry)
+        return fold.rows.each(_same, lambda y: np.concatenate([y / size_y, y @ p], 1))
+
     for rx, ry in product(RIDGES, repeat=2):
         if only is None or (rx, ry) in only:
-            left, right = partial(_there, p=px(rx), size=size_x), partial(_back, p=py(ry), size=size_y)
-            yield (rx, ry), fold.values_of(fold.rows.each(left, right))
+            yield (rx, ry), fold.values_of(Rows.beside(left(rx), right(ry)))
 
 
-def _there(x: Array, p: Array, size: float) -> Array:
-    return np.concatenate([x @ p, x / size], 1)
-
-
-def _back(y: Array, p: Array, size: float) -> Array:
-    return np.concatenate([y / size, y @ p], 1)
+def _same(z: Array) -> Array:
+    return z

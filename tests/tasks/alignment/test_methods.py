@@ -126,6 +126,17 @@ def test_a_choice_is_made_on_held_out_groups(method: str) -> None:
     assert fold.score(maps) > 3 * 100 * 2 * (1 + 5 + 10) / 40 / 2
 
 
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_what_a_choice_holds_is_what_its_heads_rank(method: str) -> None:
+    """Query by query a fold's figures are those of the chosen values' heads, fitted without it, however they came."""
+    x, y = planted(120, 2)
+    pairs = np.stack([np.arange(120)] * 2, 1)
+    whole = Problem(x, y, pairs, np.arange(120), Plan(method=method, **PLAN))
+    choice = methods.choose(whole)
+    for fold, held in zip(whole.folds, choice.held, strict=True):
+        np.testing.assert_allclose(held, fold.values(methods.prepare(fold.inner, choice)(fold.train)))
+
+
 def test_few_pairs_are_scored_in_their_span() -> None:
     """With fewer pairs than dimensions a trial's score is that of the heads in all dimensions, for every value."""
     x, y = planted(60, 4)
