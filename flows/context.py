@@ -14,6 +14,7 @@ from config.errors import UserError
 from config.settings import Settings
 from storage.errors import StorageError
 from storage.lock import writing
+from storage.remote import claim
 from storage.runs import noted
 from storage.spaces import published
 from storage.workspace import Workspace
@@ -51,6 +52,7 @@ def at_work(what: str) -> Iterator[tuple[Settings, Workspace]]:
     ):
         if waited > 1:
             logger.info("waited %.1f s for the other writer", waited)
+        claim(workspace.store, workspace.root)
         yield settings, workspace
 
 
