@@ -37,7 +37,15 @@ class Check:
 
 def examine(settings: Settings, *, fix: bool = False) -> list[Check]:
     """All checks. With `fix` what killed runs left in Prefect is closed."""
-    lasting = [*_versions(), *_torch_pair(), *_device(settings), *_encoders(), *_disk(settings), *_tables(settings), *_names()]
+    lasting = [
+        *_versions(),
+        *_torch_pair(),
+        *_device(settings),
+        *_encoders(),
+        *_disk(settings),
+        *_tables(settings),
+        *_names(),
+    ]
     return [*lasting, *_killed(settings, fix=fix), *_servers()]
 
 

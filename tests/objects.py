@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.request import Request, urlopen
 
-SECRET = "a-secret-of-the-store"  # noqa: S105 - the server takes any
+SECRET = "a-secret-of-the-store"
 _NUMBER = itertools.count()
 
 

@@ -25,6 +25,8 @@ BENCHMARKS = (
     "kills",
     "serving",
     "searching",
+    "team",
+    "scale",
 )
 
 
