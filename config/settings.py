@@ -50,6 +50,17 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
+    @field_validator("tables_uri")
+    @classmethod
+    def _open(cls, uri: str | None) -> str | None:
+        """A URI is shown, stored and deployed: no place for a secret."""
+        if uri is not None and "://" in uri and ("@" in uri or "?" in uri):
+            raise UserError(
+                "MODALIGN_TABLES_URI must be a bucket and a folder alone",
+                "give credentials in the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
+        return uri
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -109,13 +109,16 @@ def writer(common: Common, what: str) -> Iterator[tuple[Settings, Workspace]]:
 
     settings = settings_of(common)
     from storage.lock import writing
+    from storage.remote import claim
     from storage.workspace import Workspace
 
     def waiting(owner: str) -> None:
         print(f"waiting for {owner}, up to {settings.wait:.0f} s", file=sys.stderr)
 
+    workspace = Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
     with writing(settings.workspace, what, wait=settings.wait, waiting=waiting):
-        yield settings, Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
+        claim(workspace.store, workspace.root)
+        yield settings, workspace
 
 
 def names_in(text: str | None) -> tuple[str, ...]:

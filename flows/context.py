@@ -16,6 +16,7 @@ from flows.summaries import usage_line
 from flows.work import working
 from storage.errors import StorageError
 from storage.lock import writing
+from storage.remote import claim
 from storage.runs import noted
 from storage.spaces import published
 from storage.workspace import Workspace
@@ -55,6 +56,7 @@ def at_work(what: str) -> Iterator[tuple[Settings, Workspace]]:
             work.waiting = ""
             if waited > 1:
                 logger.info("waited %.1f s for the other writer", waited)
+            claim(workspace.store, workspace.root)
             yield settings, workspace
         logger.info("%s", usage_line(work.usage()))
 

@@ -37,7 +37,15 @@ class Check:
 
 def examine(settings: Settings, *, fix: bool = False) -> list[Check]:
     """All checks. With `fix` what killed runs left in Prefect is closed."""
-    lasting = [*_versions(), *_torch_pair(), *_device(settings), *_encoders(), *_disk(settings), *_names()]
+    lasting = [
+        *_versions(),
+        *_torch_pair(),
+        *_device(settings),
+        *_encoders(),
+        *_disk(settings),
+        *_tables(settings),
+        *_names(),
+    ]
     return [*lasting, *_killed(settings, fix=fix), *_servers()]
 
 
@@ -96,6 +104,20 @@ def _disk(settings: Settings) -> Iterator[Check]:
     yield Check(level, "disk", f"{free / 1e9:,.0f} GB free for {settings.workspace}")
     if not os.access(folder, os.W_OK):
         yield Check("wrong", "workspace", f"{folder} may not be written; choose another with --workspace")
+
+
+def _tables(settings: Settings) -> Iterator[Check]:
+    from storage.errors import StorageError
+    from storage.remote import is_remote
+    from storage.workspace import Workspace
+
+    store = Workspace(root=settings.workspace, tables_uri=settings.tables_uri).store
+    if not is_remote(store.uri):
+        return
+    try:
+        yield Check("good", "tables", f"{len(store.names())} tables at {store.uri}")
+    except (StorageError, OSError) as error:
+        yield Check("wrong", "tables", " ".join(str(error).split()))
 
 
 def _names() -> Iterator[Check]:

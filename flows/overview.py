@@ -10,6 +10,8 @@ from config.settings import Settings
 from storage import catalog, generated, schemas
 from storage.errors import StorageError
 from storage.filters import eq, ne
+from storage.maintenance import table_bytes
+from storage.remote import is_remote
 from storage.runs import outermost
 from storage.spaces import published, read_json
 from storage.tables import Store
@@ -25,6 +27,7 @@ def overview(settings: Settings) -> dict[str, Any]:
     workspace = Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
     empty: dict[str, Any] = {
         "workspace": str(workspace.root),
+        "tables": workspace.tables,
         "bytes": 0,
         "collections": [],
         "embeddings": [],
@@ -36,7 +39,8 @@ def overview(settings: Settings) -> dict[str, Any]:
         return empty
     store = workspace.store
     return empty | {
-        "bytes": sum(path.stat().st_size for path in workspace.root.rglob("*") if path.is_file()),
+        "bytes": sum(path.stat().st_size for path in workspace.root.rglob("*") if path.is_file())
+        + (sum(table_bytes(store, name) for name in store.names()) if is_remote(store.uri) else 0),
         "collections": [_collection(store, row) for row in catalog.collections(store)],
         "embeddings": [
             {"table": name, "vectors": store.count(name), "fingerprint": store.metadata(name)["modalign.fingerprint"]}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from storage.remote import is_remote
 from storage.tables import Store, named
 
 if TYPE_CHECKING:
@@ -66,35 +67,52 @@ def pin(store: Store, name: str, versions: Collection[int]) -> None:
 def clean(store: Store, name: str) -> int:
     """Delete all versions of a table but the newest and the tagged ones, and what killed writers left; give the bytes.
 
-    No other writer may be at work. Readers that hold an untagged version lose it.
+    No other writer may be at work. Readers that hold an untagged version lose it. On object storage, where the writer
+    that left them may be another machine, files that no version knows stay for a week.
     """
     with named(name):
         done = (
             store.open(name)
             .to_lance()
             .cleanup_old_versions(
-                timedelta(0), delete_unverified="://" not in store.uri, error_if_tagged_old_versions=False
+                timedelta(0), delete_unverified=not is_remote(store.uri), error_if_tagged_old_versions=False
             )
         )
     return int(done.bytes_removed)
 
 
 def removable(store: Store, name: str, keep: Collection[int]) -> int:
-    """Bytes that `clean` would free if just the versions `keep` and the newest one were tagged; local tables only."""
-    root = Path(store.uri) / f"{name}.lance"
-    if not root.is_dir():
+    """Bytes that `clean` would free if just the versions `keep` and the newest one were tagged.
+
+    On object storage the data files of older versions count, which their descriptions tell; not indexes, nor what
+    killed writers left.
+    """
+    if not store.exists(name):
         return 0
-    table = store.open(name)
-    newest = table.version
-    used: set[str] = set()
-    kept = {newest, *(version for version in keep if version in {one["version"] for one in table.list_versions()})}
+    versions = {one["version"] for one in store.open(name).list_versions()}
+    kept = {store.version(name), *(versions & set(keep))}
+    if is_remote(store.uri):
+        used = _sizes(store, name, kept)
+        return sum(size for path, size in _sizes(store, name, versions - kept).items() if path not in used)
+    root = Path(store.uri) / f"{name}.lance"
+    files: set[str] = set()
     for version in kept:
-        used |= _files(store.open(name, version).to_lance())
+        files |= _files(store.open(name, version).to_lance())
     return sum(
         path.stat().st_size
         for path in root.rglob("*")
-        if path.is_file() and not _is_used(path.relative_to(root).as_posix(), used)
+        if path.is_file() and not _is_used(path.relative_to(root).as_posix(), files)
     )
+
+
+def _sizes(store: Store, name: str, versions: Collection[int]) -> dict[str, int]:
+    """Bytes of the data files that these versions refer to."""
+    return {
+        one.path: int(one.file_size_bytes or 0)
+        for version in versions
+        for fragment in store.open(name, version).to_lance().get_fragments()
+        for one in fragment.metadata.files
+    }
 
 
 def _files(data: LanceDataset) -> set[str]:
@@ -118,6 +136,8 @@ def _is_used(path: str, used: set[str]) -> bool:
 
 
 def table_bytes(store: Store, name: str) -> int:
-    """Bytes of a table on the local disk; 0 on object storage."""
+    """Bytes of a table: all its files on disk; on object storage the data files of its newest version."""
+    if is_remote(store.uri):
+        return sum(_sizes(store, name, [store.version(name)]).values()) if store.exists(name) else 0
     root = Path(store.uri) / f"{name}.lance"
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0

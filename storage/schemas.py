@@ -265,3 +265,8 @@ def key_of(schema: pa.Schema) -> str:
         if field.metadata and field.metadata.get(b"lance-schema:unenforced-primary-key") == b"true":
             return str(field.name)
     raise ValueError("the schema declares no primary key")
+
+
+def workspace(about: dict[str, str]) -> pa.Schema:
+    """To which workspace the tables of a database belong: its description says it, it has no rows."""
+    return _schema("name", metadata=about)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import re
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +18,7 @@ import pyarrow as pa
 from storage.errors import GoneError, StorageError, refused_by_disk
 from storage.filters import Filter, isin
 from storage.importing import deferred
+from storage.remote import await_endpoint, cannot_connect, is_remote, refused_by_store
 from storage.schemas import SCHEMA_VERSION, VERSION_KEY, key_of
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ TABLE_ID = b"modalign.table_id"
 
 _INDEXES = 2 << 30  # bytes of indexes that are kept in memory
 _MANIFESTS = 64 << 20  # … of what tables say of themselves: each write makes a version, and LanceDB's own bound is 1 GB
+_ODD_NAME = re.compile(r"[^\w.-]|\A\.*\Z", re.ASCII)
 _CHUNK = 2_000  # keys in one IN (…) list
 _TRIES, _PAUSE = 5, 0.02  # of a reader whose version is cleaned up under its eyes; seconds
 # what Lance says of files that are gone, cut short or overwritten
@@ -58,8 +58,14 @@ class Store:
             from lancedb.db import LanceDBConnection
 
         session = lancedb.Session(index_cache_size_bytes=_INDEXES, metadata_cache_size_bytes=_MANIFESTS)
-        with named(self.uri):
-            connection = lancedb.connect(self.uri, session=session)
+        try:
+            await_endpoint(self.uri)
+            with named(self.uri):
+                connection = lancedb.connect(self.uri, session=session)
+        except (OSError, RuntimeError, ValueError) as error:
+            if not is_remote(self.uri):
+                raise
+            raise cannot_connect(self.uri, error) from None
         if not isinstance(connection, LanceDBConnection):
             raise StorageError(f"{self.uri} is no LanceDB folder", "give a folder or the URI of an object store")
         return connection
@@ -112,41 +118,36 @@ class Store:
         with named(name):
             try:
                 table = self._db.open_table(name)
-            except ValueError:  # no such table, or no such name
+            except ValueError as error:  # no such table, or no such name
+                if "LanceError(IO)" in str(error):
+                    raise
                 return None
         _check_version(name, table.schema)
         return table
 
     def _make(self, name: str, schema: pa.Schema) -> Table:
-        schema = schema.with_metadata({**(schema.metadata or {}), TABLE_ID: uuid.uuid4().hex[:12]})
-        with named(name):
-            try:
-                if "://" not in self.uri:
-                    self._move_in(name, schema)
-                table = self._find(name)
-                if table is None:  # object storage, or what a kill left of a table is in the way
-                    table = self._db.create_table(name, schema=schema, exist_ok=True)
-                return table
-            except ValueError as error:
-                raise StorageError(f"table {name} cannot be made ({error})", "give it another name") from error
+        """Make an empty table, unless another process is faster: its first version can be committed once alone.
 
-    def _move_in(self, name: str, schema: pa.Schema) -> None:
-        """Make an empty table beside its place and move it there in one step, unless another process was faster.
-
-        When two create a table at once, Lance lets one overwrite the other's, with the rows written in between. On
-        object storage that danger stays: there, let one process make the tables first.
+        LanceDB's own `create_table` would commit it on top of the other's, with the rows written in between.
         """
-        import lancedb
+        from lance import LanceDataset, LanceOperation
 
-        root = Path(self.uri)
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=root) as fresh:
-            lancedb.connect(fresh).create_table(name, schema=schema)
-            try:
-                Path(fresh, f"{name}.lance").rename(root / f"{name}.lance")
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+        schema = schema.with_metadata({**(schema.metadata or {}), TABLE_ID: uuid.uuid4().hex[:12]})
+        if _ODD_NAME.search(name):
+            raise StorageError(f"table {name!r} cannot be made", "its name may hold letters, digits, _, - and . alone")
+        if not is_remote(self.uri):
+            with named(name):
+                Path(self.uri).mkdir(parents=True, exist_ok=True)
+        place = f"{self.uri.rstrip('/')}/{name}.lance"
+        try:
+            with named(name):
+                LanceDataset.commit(place, LanceOperation.Overwrite(schema, []), read_version=0, max_retries=0)
+        except (OSError, GoneError):  # another process was faster, or the disk refuses
+            table = self._find(name)
+            if table is None:
+                raise
+            return table
+        return self.open(name)
 
     def drop(self, name: str) -> None:
         """Delete a table; nothing happens if it is not there."""
@@ -388,6 +389,8 @@ def named(name: str) -> Iterator[None]:
         text = str(error)
         if refused := refused_by_disk(name, error):
             raise refused from refused.__cause__
+        if refused := refused_by_store(name, error):
+            raise refused from None
         if _DAMAGED.search(text):
             raise GoneError(
                 f"a file of table {name} is gone or damaged", "delete the table's folder and run again"

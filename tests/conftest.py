@@ -61,3 +61,22 @@ def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[s
     """Encoders of pictures and texts with random weights, as params name them."""
     image, text = save_encoders(tmp_path_factory.mktemp("encoders"))
     return {"image": (image,), "text": (text,)}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """One local S3 server for all tests; its address."""
+    from tests.objects import served
+
+    with served() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A URI on the local S3 server under which nothing lies yet; the environment knows the server."""
+    from tests import objects
+
+    for name, value in objects.environment(s3_server).items():
+        monkeypatch.setenv(name, value)
+    return objects.fresh()

@@ -29,6 +29,8 @@ BENCHMARKS = (
     "serving",
     "searching",
     "ingest",
+    "team",
+    "scale",
 )
 
 

@@ -38,6 +38,7 @@ SCHEMAS = {
     "parts": schemas.parts(4, "{}", "fp"),
     "space": schemas.space(4, ("image", "text"), "id"),
     "moments": schemas.moments(4, ("audio", "text"), "id"),
+    "workspace": schemas.workspace({"modalign.workspace": "id"}),
 }
 KEYS = [f"{i:03x}" for i in range(300)]
 
