@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 
 from config.errors import UserError
 from config.settings import Settings
+from flows.runners import check_runner
 from storage.errors import StorageError
 from storage.lock import writing
 from storage.runs import noted
@@ -25,6 +26,7 @@ R = TypeVar("R")
 def here() -> tuple[Settings, Workspace]:
     """Settings from the environment and modalign.toml, and the workspace they name."""
     settings = Settings()
+    check_runner(settings)
     workspace = Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
     try:
         workspace.root.mkdir(parents=True, exist_ok=True)
