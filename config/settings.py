@@ -31,7 +31,17 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         None, ge=1, description="Bound on the CPUs an encoder uses; without it all of them.", examples=[2]
     )
-
+    runner: Literal["thread", "dask", "ray"] = Field(
+        "thread", description="Who preprocesses and encodes shards: this process, or workers of Dask or Ray."
+    )
+    workers: int = Field(
+        2, ge=1, description="Worker processes that Dask or Ray starts here; they share the CPUs among themselves."
+    )
+    address: str | None = Field(
+        None,
+        description="A cluster of Dask or Ray that is there already, in place of workers here.",
+        examples=["tcp://10.0.0.5:8786", "ray://10.0.0.5:10001"],
+    )
     wait: float = Field(600.0, ge=0, description="Seconds that a writer waits for another one of the same workspace.")
     metrics_file: Path | None = Field(
         None,
@@ -60,6 +70,11 @@ class Settings(BaseSettings):
                 "give credentials in the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         return uri
+
+    @property
+    def abreast(self) -> int:
+        """Shards that are worked on at a time here; of a cluster's nobody knows."""
+        return 1 if self.runner == "thread" or self.address else self.workers
 
     @classmethod
     def settings_customise_sources(

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 
 from config.errors import UserError
 from config.settings import Settings
+from flows.runners import check_runner
 from flows.summaries import usage_line
 from flows.work import working
 from storage.errors import StorageError
@@ -28,6 +29,7 @@ R = TypeVar("R")
 def here() -> tuple[Settings, Workspace]:
     """Settings from the environment and modalign.toml, and the workspace they name."""
     settings = Settings()
+    check_runner(settings)
     workspace = Workspace(root=settings.workspace, tables_uri=settings.tables_uri)
     try:
         workspace.root.mkdir(parents=True, exist_ok=True)

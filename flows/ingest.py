@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from prefect import flow
 from prefect.logging import get_run_logger
@@ -12,6 +13,7 @@ from config.params import PipelineParams
 from config.settings import Settings
 from flows.context import at_work
 from flows.live import live, tag_run
+from flows.runners import Workers, workers_of
 from flows.summaries import ingest_line, ingest_summary, quarantine_artifact, told_of
 from flows.work import tell, usage
 from storage.workspace import Workspace
@@ -23,6 +25,7 @@ from tasks.refs import EncodeReport, EncoderRef, Ingested, PreprocessReport
 
 def encode_pending(
     settings: Settings,
+    workers: Workers,
     workspace: Workspace,
     params: PipelineParams,
     collection: str,
@@ -35,16 +38,13 @@ def encode_pending(
     """Encode what a collection still lacks under one encoder; `few` starts no task where nothing is to be done."""
     anew, items, parts = params.refresh_cache, params.encode.shard_items, params.encode.parts
     plan = plan_encoding(workspace, collection, modality, encoder, settings.device, items, anew, parts)
-    stages = []
+    calls = []
     for shard in gathered(plan.shards, items) if few else plan.shards:
         # a cached reference may outlive its data: what is pending is encoded whatever the cache says
-        run = encode_shard.with_options(refresh_cache=anew or shard.pending > 0)
-        stage: EncodeReport = run(
-            workspace, collection, plan.source, shard, root, settings.device, settings.threads, params.preprocess, parts
-        )
-        if shard.pending:
-            stages.append(stage)
-    return plan.source, stages
+        encode = encode_shard.with_options(refresh_cache=anew or shard.pending > 0)
+        args = (workspace, collection, plan.source, shard, root, settings.device, workers.threads)
+        calls.append((shard.pending > 0, partial(encode, *args, params.preprocess, parts)))
+    return plan.source, workers.run(calls)
 
 
 def _name() -> str:
@@ -65,7 +65,7 @@ def ingest(
     reads every file again, whatever its size and time say. `pending_only` starts no task where nothing is to be done.
     """
     start = time.perf_counter()
-    with at_work(f"ingest {params.source}") as (settings, workspace), live("ingest"):
+    with at_work(f"ingest {params.source}") as (settings, workspace), live("ingest"), workers_of(settings) as workers:
         anew, read, wanted = params.refresh_cache, params.preprocess, encoders_of(params)
         check_encoders(wanted, settings.device)
         scan = scan_source(
@@ -77,21 +77,20 @@ def ingest(
             params.model_dump_json(exclude={"refresh_cache"}, exclude_unset=True),
         )
         tag_run(scan.collection)
-        changes: list[PreprocessReport] = []
-        few = pending_only and not (anew or verify)
-        for shard in gathered(scan.shards, read.shard_rows) if few else scan.shards:
-            due = anew or verify or shard.pending > 0
+        again = anew or verify
+        calls = []
+        for shard in gathered(scan.shards, read.shard_rows) if pending_only and not again else scan.shards:
+            due = again or shard.pending > 0
             preprocess = preprocess_shard.with_options(refresh_cache=due)
-            report = preprocess(workspace, scan.collection, scan.root, shard, read, anew or verify)
-            if due:
-                changes.append(report)
+            calls.append((due, partial(preprocess, workspace, scan.collection, scan.root, shard, read, again)))
+        changes: list[PreprocessReport] = workers.run(calls)
         groups = group_items(workspace, scan.collection, read, anew)
         check_failures(workspace, scan.collection, read.failure_budget)
         encoded: list[EncoderRef] = []
         stages: list[EncodeReport] = []
         for modality, encoder in both(wanted, serving or {}):
             source, done_now = encode_pending(
-                settings, workspace, params, scan.collection, scan.root, modality, encoder, few=pending_only
+                settings, workers, workspace, params, scan.collection, scan.root, modality, encoder, few=pending_only
             )
             encoded.append(source)
             stages += done_now

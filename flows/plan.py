@@ -37,7 +37,8 @@ def plan_update(settings: Settings, params: UpdateParams) -> UpdatePlan:
     works = [work for one in found for work in one.work]
     base = latest(store, "seconds of an update", Rate)
     known = base is not None and all(work.seconds is not None or not work.vectors for work in works)
-    seconds = (1 / base.per_second if base is not None else 0.0) + sum(work.seconds or 0.0 for work in works)
+    encoding = sum(work.seconds or 0.0 for work in works) / settings.abreast
+    seconds = (1 / base.per_second if base is not None else 0.0) + encoding
     return UpdatePlan(
         collections=found,
         spaces=tuple(_space(workspace, space, found) for space in spaces),

@@ -19,6 +19,7 @@ from flows.assess import assess
 from flows.context import at_work, cached
 from flows.ingest import encode_pending
 from flows.live import live, tag_run
+from flows.runners import workers_of
 from flows.summaries import decision_artifact, trained_artifact
 from flows.update import planned
 from storage import catalog
@@ -149,11 +150,14 @@ def _taken_up(
     encoders = params.encode.encoders | {TEXT: texts}
     check_encoders(encoders, settings.device)
     roots = {row["name"]: row["root"] for row in catalog.collections(workspace.store)}
-    stages = [
-        stage
-        for name in names
-        for stage in encode_pending(settings, workspace, params, name, roots[name], TEXT, trained.encoder, few=True)[1]
-    ]
+    with workers_of(settings) as workers:
+        stages = [
+            stage
+            for name in names
+            for stage in encode_pending(
+                settings, workers, workspace, params, name, roots[name], TEXT, trained.encoder, few=True
+            )[1]
+        ]
     refs = refs_of(encoders, settings.device)
     ingested = tuple(ingested_before(workspace, name, refs, params) for name in names)
     aligned = align_spaces(params, ingested, space or "+".join(names))

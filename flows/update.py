@@ -19,6 +19,7 @@ from flows.extend_spaces import extend_spaces
 from flows.gc import history_older
 from flows.ingest import ingest
 from flows.live import live, tag_run
+from flows.runners import workers_of
 from flows.summaries import update_artifacts, update_line
 from storage import catalog, schemas
 from storage.marks import remember
@@ -51,10 +52,11 @@ def update(params: UpdateParams) -> Updated:
         spaces = spaces_of(workspace, plans)
         tag_run("update", *plans)
         with tags("update", *plans):
-            ingested = {
-                name: ingest(one, serving_of(spaces, name), params.verify, pending_only=True)
-                for name, one in plans.items()
-            }
+            with workers_of(settings):
+                ingested = {
+                    name: ingest(one, serving_of(spaces, name), params.verify, pending_only=True)
+                    for name, one in plans.items()
+                }
             updates = [_bring_along(workspace, space, plans, ingested, refit=params.refit) for space in spaces]
         keep = next(iter(plans.values())).keep
         used = tuple(name for one in plans.values() for name in tables_of(one, settings.device))
@@ -70,8 +72,8 @@ def update(params: UpdateParams) -> Updated:
         )
         update_artifacts(done)
         get_run_logger().info(update_line(done))
-        encoding = sum(stage.wall_seconds for one in done.ingested for stage in one.stages)
-        remember(workspace.store, "seconds of an update", "", Rate(per_second=1 / (done.seconds - encoding)))
+        encoding = sum(stage.wall_seconds for one in done.ingested for stage in one.stages) / settings.abreast
+        remember(workspace.store, "seconds of an update", "", Rate(per_second=1 / max(done.seconds - encoding, 1)))
     for one in done.spaces:
         emit_event(
             event=FINISHED,

@@ -1,4 +1,4 @@
-"""One writer a workspace: a lock that the system takes away from a process that ends, however it ends."""
+"""One writer a workspace, and its workers: locks that the system takes away from a process, however it ends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from storage.errors import StorageError
+from storage.workspace import Workspace
 
-_NAME = "writer.lock"
+P = ParamSpec("P")
+R = TypeVar("R")
+_NAME, _WORKERS = "writer.lock", "workers.lock"
 _POLL = 0.2
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
@@ -26,7 +30,8 @@ def writing(root: Path, what: str, *, wait: float, waiting: Callable[[str], None
 
     `what` names the work to others. A second writer waits up to `wait` seconds, after `waiting(owner)` has been told
     once, then `StorageError` names the owner. What is called inside the block may enter it again; another thread is
-    another writer. The lock is the system's own, on one machine: a killed owner leaves none behind.
+    another writer. The lock is the system's own, on one machine: a killed owner leaves none behind. The
+    workers that it may have left behind are waited for as well.
     """
     path = root / _NAME
     before = _held.get()
@@ -34,18 +39,20 @@ def writing(root: Path, what: str, *, wait: float, waiting: Callable[[str], None
         yield 0.0
         return
     start = time.monotonic()
-    with _opened(path) as file:
+    with _opened(path) as file, _opened(root / _WORKERS) as workers:
         told = False
-        while not _taken(file):
+        while not (_taken(file) and _taken(workers)):
+            owner = owner_of(path)
             if time.monotonic() - start >= wait:
                 raise StorageError(
-                    f"the workspace {root} is being written by {owner_of(path)}",
+                    f"the workspace {root} is being written by {owner}",
                     "wait for it, or end it; MODALIGN_WAIT says how many seconds to wait",
                 )
             if not told:
-                waiting(owner_of(path))
+                waiting(owner)
                 told = True
             time.sleep(_POLL)
+        fcntl.flock(workers, fcntl.LOCK_UN)  # for our own
         with suppress(OSError):  # a full disk: who writes first will say so
             _sign(file, what)
         _held.set(before | {path})
@@ -55,6 +62,21 @@ def writing(root: Path, what: str, *, wait: float, waiting: Callable[[str], None
             _held.set(before)
             with suppress(OSError):
                 file.truncate(0)
+
+
+def by_worker(work: Callable[Concatenate[Workspace, P], R]) -> Callable[Concatenate[Workspace, P], R]:
+    """Let `work` be done by a worker of whoever holds the workspace: until it ends, no other writer begins.
+
+    Raises `StorageError` where the workspace is not to be seen.
+    """
+
+    @wraps(work)
+    def held(workspace: Workspace, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with _opened(workspace.root / _WORKERS) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return work(workspace, *args, **kwargs)
+
+    return held
 
 
 def owner_of(path: Path) -> str:
@@ -72,7 +94,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         file = path.open("ab+", buffering=0)  # what a full disk refuses is not tried again when it is closed
     except OSError as error:
         raise StorageError(
-            f"the workspace {path.parent} cannot be written ({error.strerror})", "check its rights and free space"
+            f"the workspace {path.parent} cannot be written ({error.strerror})",
+            "check its rights and free space; a worker must see it under the same path",
         ) from error
     with file:
         yield file

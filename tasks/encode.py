@@ -16,10 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 from prefect import task
 
-from config.errors import UserError
+from config.errors import RunError, UserError
 from config.params import PipelineParams, PreprocessParams
 from storage import catalog, schemas
 from storage.filters import between, eq, isin
+from storage.lock import by_worker
 from storage.marks import remember, remembered
 from storage.packed import Keys, column_of, packed, place, unpacked
 from storage.tables import Store, vector_column
@@ -180,6 +181,7 @@ def prune(store: Store, source: EncoderRef) -> int:
     **by_content(*_CODE, ignore=("threads",)),
 )
 @spending("other")
+@by_worker
 def encode_shard(
     workspace: Workspace,
     collection: str,
@@ -206,6 +208,8 @@ def encode_shard(
     clock = Clock()
     with spending("load"):
         model = load(spec, device=device, models_dir=workspace.models, threads=threads)
+    if not table.endswith(model.fingerprint[:8]):
+        raise RunError(f"{encoder} would run otherwise here than where the run began", "let workers be alike")
     about = json.dumps(asdict(spec))
     tables = {table: schemas.embeddings(spec.dim, about, model.fingerprint, half=spec.tokens > 0)}
     if kept:

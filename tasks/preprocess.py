@@ -16,6 +16,7 @@ from config.errors import RunError, UserError
 from config.params import ColumnsParams, PreprocessParams
 from storage import catalog, generated, schemas
 from storage.buckets import applied, forget_buckets, note_buckets
+from storage.lock import by_worker
 from storage.marks import remembered
 from storage.staging import Staging, read_staging, staged_buckets
 from storage.tables import Store
@@ -159,6 +160,7 @@ def prepare_buckets(
     **by_content(*_CODE, ignore=("verify",)),
 )
 @spending("preprocess")
+@by_worker
 def preprocess_shard(
     workspace: Workspace,
     collection: str,

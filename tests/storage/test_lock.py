@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import StorageError
-from storage.lock import owner_of, writing
+from storage.lock import by_worker, owner_of, writing
+from storage.workspace import Workspace
 from tests.storage.holders import child, hold, write_in_turn
 
 
@@ -145,3 +146,30 @@ def test_a_workspace_that_cannot_be_written_says_so(tmp_path: Path) -> None:
             writing(root, "x", wait=0, waiting=never),
         ):
             pass
+
+
+def test_workers_of_a_killed_writer_are_waited_for(tmp_path: Path) -> None:
+    """While a worker is at its shard nobody but its own writer has the workspace, also when that one was killed."""
+    begun, end = threading.Event(), threading.Event()
+
+    @by_worker
+    def work(workspace: Workspace) -> None:
+        begun.set()
+        end.wait(60)
+
+    with child(hold, tmp_path) as writer:
+        assert writer.hear() == "held"
+        worker = threading.Thread(target=work, args=(Workspace(root=tmp_path),))
+        worker.start()
+        assert begun.wait(60)  # beside the writer, without waiting for it
+        writer.kill()
+    assert not free(tmp_path)
+    end.set()
+    worker.join()
+    assert free(tmp_path)
+
+
+def test_a_worker_that_does_not_see_the_workspace_says_so(tmp_path: Path) -> None:
+    """On a machine without the folder a shard is an error, not an empty one."""
+    with pytest.raises(StorageError, match="a worker must see it under the same path"):
+        by_worker(lambda workspace: None)(Workspace(root=tmp_path / "elsewhere"))
