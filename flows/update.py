@@ -20,6 +20,7 @@ from flows.gc import history_older
 from flows.ingest import ingest
 from flows.live import live, tag_run
 from flows.summaries import update_artifacts, update_line
+from flows.work import usage
 from storage import catalog, schemas
 from storage.marks import remember
 from storage.promotions import history, manifest_of
@@ -67,6 +68,7 @@ def update(params: UpdateParams) -> Updated:
             upkeep=upkeep,
             skipped=tuple(skipped),
             seconds=time.perf_counter() - start,
+            usage=usage(),
         )
         update_artifacts(done)
         get_run_logger().info(update_line(done))
