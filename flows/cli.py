@@ -292,6 +292,6 @@ def _run(
     from flows.summaries import stage_table
 
     done = outcome.ingested
-    told = done.model_dump(mode="json", include={"collection", "rows", "quarantined", "seconds"})
+    told = done.model_dump(mode="json", include={"collection", "rows", "quarantined", "seconds", "usage"})
     print_json({"metrics": outcome.score.metrics, "ingest": told | {"stages": stage_table(done)}})
     return None

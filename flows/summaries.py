@@ -43,10 +43,7 @@ def ingest_summary(done: Ingested) -> None:
     lines += ["| " + " | ".join(str(value) for value in stage.values()) + " |" for stage in stage_table(done)]
     if not done.stages:
         lines.append("| nothing was pending | 0 | | | | | | | | |")
-    if done.usage is not None:
-        lines += ["", f"{usage_line(done.usage)}.", "", "| at | s | share |", "|---|---|---|"]
-        spent = done.usage.spent_seconds
-        lines += [f"| {on} | {some:,.1f} | {some / done.usage.wall_seconds:.0%} |" for on, some in spent.items()]
+    lines += [] if done.usage is None else _usage_table(done.usage)
     create_markdown_artifact("\n".join(lines), key=key_of("ingest", done.collection), description=ingest_line(done))
 
 
@@ -165,6 +162,13 @@ def usage_line(used: Usage) -> str:
     """Peak memory, and where the time went, in a line."""
     spent = [f"{on} {some:,.1f}" for on, some in used.spent_seconds.items() if some >= 0.05 * used.wall_seconds]
     return f"peak memory {used.peak_bytes / 1e6:,.0f} MB; {used.wall_seconds:,.1f} s: {', '.join(spent)}"
+
+
+def _usage_table(used: Usage) -> list[str]:
+    lines = ["", f"{usage_line(used)}.", "", "| at | s | share |", "|---|---|---|"]
+    return lines + [
+        f"| {on} | {some:,.1f} | {some / used.wall_seconds:.0%} |" for on, some in used.spent_seconds.items()
+    ]
 
 
 def told_of(done: Ingested) -> dict[str, Any]:
@@ -333,6 +337,7 @@ def update_artifacts(done: Updated) -> None:
     lines += ["", *(f"- {space.name}: {reason}" for space in done.spaces for reason in space.staleness.reasons)]
     lines += [f"- {one.name}: {one.event} {one.space_id}; {one.reason}" for one in _decisions(done)]
     lines += [f"- {reason}" for reason in done.skipped]
+    lines += [] if done.usage is None else _usage_table(done.usage)
     create_markdown_artifact("\n".join(lines), key="update", description=update_line(done))
     for decision in _decisions(done):
         decision_artifact(decision)

@@ -310,7 +310,8 @@ def show_update(done: Updated) -> None:
         console.print(f"[yellow]{reason}[/]", highlight=False)
     if done.upkeep is not None:
         show_upkeep(done.upkeep)
-    console.print(f"{done.seconds:,.1f} s", highlight=False)
+    used = f"{done.seconds:,.1f} s" if done.usage is None else usage_line(done.usage)
+    console.print(used, highlight=False)
 
 
 def show_decision(decision: Decision) -> None:

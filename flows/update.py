@@ -21,6 +21,7 @@ from flows.ingest import ingest
 from flows.live import live, tag_run
 from flows.runners import workers_of
 from flows.summaries import update_artifacts, update_line
+from flows.work import usage
 from storage import catalog, schemas
 from storage.marks import remember
 from storage.promotions import history, manifest_of
@@ -69,6 +70,7 @@ def update(params: UpdateParams) -> Updated:
             upkeep=upkeep,
             skipped=tuple(skipped),
             seconds=time.perf_counter() - start,
+            usage=usage(),
         )
         update_artifacts(done)
         get_run_logger().info(update_line(done))

@@ -67,9 +67,9 @@ def line(told: Told) -> str:
         return f"{head}: waits for {told['waiting']}"
     of = f" of {told['total']:,}" if told["total"] else ""
     left = "" if told["seconds_left"] is None else f", {_span(told['seconds_left'])} left"
-    stage = f"{told['stage']}: {told['done']:,}{of}, {told['per_second']:,.0f}/s{left}" if told["stage"] else "between"
+    done = f": {told['done']:,}{of}, {told['per_second']:,.0f}/s{left}" if told["done"] or told["total"] else ""
     memory = f"{told['resident_bytes'] / 1e6:,.0f} MB, at most {told['peak_bytes'] / 1e6:,.0f}"
-    return f"{head}: {stage}; {memory}"
+    return f"{head}: {told['stage']}{done}; {memory}"
 
 
 def _span(seconds: float) -> str:

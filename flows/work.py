@@ -66,7 +66,7 @@ class Work:
         rate = done / max(time.monotonic() - since, 1e-9)
         return self.about | {
             "at": time.time(),
-            "stage": label,
+            "stage": label or self._account.at,
             "done": done,
             "total": total,
             "per_second": round(rate, 2),

@@ -36,7 +36,15 @@ def unpacked(keys: Keys) -> list[str]:
 
 def column_of(store: Store, table: str, column: str, where: Filter | None = None) -> Keys:
     """One column of keys of a table, in its order; empty if there is no such table."""
-    return joined(packed(batch.column(0)) for batch in store.stream(table, [column], where))
+    whole, done = np.empty(store.count(table, where), "S32"), 0
+    for batch in store.stream(table, [column], where):
+        part = packed(batch.column(0))
+        if done + len(part) > len(whole) or part.itemsize > whole.itemsize:  # another process has just written
+            wide = np.promote_types(whole.dtype, part.dtype)
+            whole = joined([whole[:done].astype(wide), np.empty(max(done, len(part)), wide)])
+        whole[done : done + len(part)] = part
+        done += len(part)
+    return whole[:done]
 
 
 def joined(parts: Iterable[Keys]) -> Keys:

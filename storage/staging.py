@@ -21,6 +21,7 @@ from storage.errors import StorageError, on_disk
 from storage.folders import fresh_folder, replace_folder
 
 _SUMS = "sums.npy"
+_PARTITIONS = 64  # files: as many as a large collection has shards, or each would be read several times
 
 SCHEMA = pa.schema(
     [
@@ -39,7 +40,7 @@ class Staging:
     scans before it reads, and reading a scan that is not there is an error, not an empty collection.
     """
 
-    def __init__(self, folder: Path, *, buckets: int, partitions: int = 16, buffer: int = 500) -> None:
+    def __init__(self, folder: Path, *, buckets: int, partitions: int = _PARTITIONS, buffer: int = 250) -> None:
         self.folder, self.buckets, self.partitions, self.buffer = folder, buckets, partitions, buffer
         self._sums = np.zeros((buckets, 2), np.uint64)
         self._counts = np.zeros(buckets, np.int64)
@@ -112,7 +113,7 @@ def staged_buckets(folder: Path) -> list[tuple[int, str]]:
 
 
 def read_staging(
-    folder: Path, wanted: Sequence[int], *, buckets: int, partitions: int = 16
+    folder: Path, wanted: Sequence[int], *, buckets: int, partitions: int = _PARTITIONS
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The records (kind, record) of the `wanted` buckets, in an order that does not depend on the source's.
 

@@ -32,7 +32,7 @@ from tasks.encoders.registry import check_installed, expected_fingerprint, load,
 from tasks.media.registry import Limits, MediaError, get
 from tasks.parts import delete_contents, having, lacking, part_rows, parts_table
 from tasks.policies import RETRY, by_content, code_version
-from tasks.preprocess import limits_of, shards
+from tasks.preprocess import MOST, limits_of, shards
 from tasks.progress import progress
 from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Rate, Shard
 from tasks.sources.item import BUCKETS, bucket_of, content_hash
@@ -45,7 +45,6 @@ _FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place,
 _WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
 _RATED = 100  # contents from which a shard's speed is worth remembering
 _WRITE_SECONDS = 5.0  # … this time: what a kill can cost
-_MOST = 64  # shards, or a few more: each looks for its contents among all items, so that many would cost n²
 _BATCH_BYTES = 128 << 20  # of files that are read together: what lasts is held as its file until it is encoded
 
 
@@ -148,7 +147,7 @@ def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int, *
 
     found = [
         shard.model_copy(update={"pending": int(waiting[shard.hi] - waiting[shard.lo])})
-        for shard in shards(content, len(there), max(shard_items, len(there) // _MOST))
+        for shard in shards(content, len(there), max(shard_items, -(-len(there) // MOST)))
     ]
     return EncodePlan(source=source, contents=len(there), pending=len(missing), shards=tuple(found))
 

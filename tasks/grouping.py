@@ -22,7 +22,7 @@ from tasks.sources.item import digest
 _NAMED = ("modality", "declared_group", "declared_split", "split")  # few different ones, or none
 _EXAMPLES = 20
 _PLACES = 4  # of a leak that are shown
-_BLOCK = 50_000  # rows in one write, or in one step of the digest
+_BLOCK = 100_000  # rows in one write, or in one step of the digest
 
 Indices = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.int32]

@@ -40,6 +40,8 @@ _CODE = (
     "storage/schemas.py",
     "storage/catalog.py",
 )
+MOST = 64
+"""Shards of a large collection, about: each looks for its rows among all there are, so that many would cost n²."""
 _FEW = 100  # items of a collection that may vanish unasked
 _GROUP_CODE = ("tasks/grouping.py", "tasks/sources/groups.py")
 
@@ -263,12 +265,13 @@ def _shards_of(staged: list[tuple[int, str]], waiting: Collection[int], rows: in
     def content(lo: int, hi: int) -> tuple[int, str]:
         return sum(count for count, _ in staged[lo:hi]), digest(*(mark for _, mark in staged[lo:hi]))
 
+    total = sum(count for count, _ in staged)
     pending = np.bincount(
         sorted(waiting), [max(staged[bucket][0], 1) for bucket in sorted(waiting)], minlength=BUCKETS
     )  # a bucket that has become empty waits as well
     return tuple(
         shard.model_copy(update={"pending": int(pending[shard.lo : shard.hi].sum())})
-        for shard in shards(content, sum(count for count, _ in staged), rows)
+        for shard in shards(content, total, max(rows, -(-total // MOST)))
     )
 
 

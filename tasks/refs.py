@@ -484,6 +484,7 @@ class Updated(Ref):
     upkeep: Upkeep | None
     skipped: tuple[str, ...] = ()
     seconds: float
+    usage: Usage | None = None
 
 
 class Mined(Ref):

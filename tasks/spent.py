@@ -55,6 +55,12 @@ class Account:
     def __init__(self) -> None:
         _thread.settle()
         self._before = dict(_thread.seconds)
+        self._at = _thread.at
+
+    @property
+    def at(self) -> str:
+        """What the thread is at now; any thread may ask."""
+        return self._at[-1] if self._at else BETWEEN
 
     def seconds(self) -> dict[str, float]:
         """Seconds by what the thread was at, the most first; to be asked on that thread."""

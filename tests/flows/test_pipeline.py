@@ -271,6 +271,21 @@ def test_artifacts_are_left_in_prefect(made: Made) -> None:
         ("ingest-shapes", "markdown"),
         ("duplicates-shapes", "table"),
     } <= kinds
+    (ingest, *_) = (one.data for one in artifacts("ingest-shapes"))
+    assert "peak memory" in ingest
+    assert {"| encode |", "| scan |", "| prefect |"} <= {line[: line.find("|", 1) + 1] for line in ingest.splitlines()}
+
+
+def test_an_ingest_tells_what_it_took(made: Made) -> None:
+    """Its seconds by stage add up to its wall time; its memory is that of a Python process, its queue bounded."""
+    done = made.outcome.ingested
+    assert done.usage is not None
+    assert sum(done.usage.spent_seconds.values()) == pytest.approx(done.usage.wall_seconds, rel=0.01)
+    assert done.usage.spent_seconds.keys() >= {"scan", "preprocess", "group", "plan", "encode", "prefect"}
+    assert 50e6 < done.usage.peak_bytes < 50e9
+    for stage in done.stages:
+        assert stage.starved_seconds + stage.blocked_seconds + stage.encode_seconds <= stage.wall_seconds
+        assert 0 <= stage.ready_batches <= 4
 
 
 def test_heads_rank_better_than_chance_on_what_they_saw(made: Made) -> None:

@@ -21,6 +21,14 @@ def test_place_is_a_dictionary(known: list[str], wanted: list[str]) -> None:
     assert unpacked(packed(wanted)) == wanted
 
 
+def test_long_keys_are_kept_whole(tmp_path: Path) -> None:
+    """Keys that are longer than a hash are not cut."""
+    store = Store(tmp_path)
+    rows = [{"key": "k" * length, "collection": "c", "bucket": 1, "digest": ""} for length in (3, 40)]
+    store.insert(schemas.BUCKETS, schemas.buckets(), rows)
+    assert sorted(map(len, unpacked(column_of(store, schemas.BUCKETS, "key")))) == [3, 40]
+
+
 def test_a_column_of_no_table_is_empty(tmp_path: Path) -> None:
     """A table that is not there has no keys; one that is there has those of the rows that a filter leaves."""
     store = Store(tmp_path)

@@ -152,6 +152,7 @@ def test_metrics_and_health(api: TestClient, made: Made) -> None:
     text = api.get("/metrics").text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert {"modalign_requests", "modalign_request_seconds", "modalign_space_in_force"} <= set(families)
+    assert {"modalign_run_peak_bytes", "modalign_run_seconds", "modalign_encoded_per_second"} <= set(families)
     assert "strangers" not in text
     (sample,) = families["modalign_space_in_force"].samples
     assert sample.labels["space_id"] == made.first["space"]["space_id"]
