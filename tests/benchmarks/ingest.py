@@ -29,7 +29,7 @@ from tests.benchmarks.measured import Measured, python
 from tests.benchmarks.opponents.work import COLD
 from tests.benchmarks.results import record, table
 
-PHOTOS, FEW, REPEATS, SEED = 6_000, 500, 2, 0
+PHOTOS, FEW, REPEATS, SEED = 6_000, 300, 2, 0
 """Photos of the full run and of the paired rounds, rounds of these."""
 
 OURS, PLAIN = "modalign", "(a) plain fp32"
