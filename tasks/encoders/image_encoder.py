@@ -49,7 +49,7 @@ class ImageEncoder:
         """Model inputs → unit vectors; no picture is ever truncated."""
         if not inputs:
             return Encoded(np.empty((0, self.spec.dim), np.float32), np.zeros(0, np.bool_))
-        batches = [(batch,) for batch in filled(inputs, rows_of_images(self.runtime))]
+        batches = ((batch,) for batch in filled(inputs, rows_of_images(self.runtime)))
         vectors = np.concatenate(self.runner.run(batches))[: len(inputs)]
         return Encoded(finished(vectors, self.spec), np.zeros(len(inputs), np.bool_))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,11 @@ class OpenVinoRunner:
         queue.set_callback(_take)
         return queue
 
-    def run(self, batches: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
-        """Outputs `(rows, dim)` float32, one a batch, in order. A batch is the tuple of the model's inputs."""
+    def run(self, batches: Iterable[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
+        """Outputs `(rows, dim)` float32, one a batch, in order. A batch is the tuple of the model's inputs.
+
+        Each is asked for when a core is free, so that the next ones are made while others are computed.
+        """
         results: dict[int, Array] = {}
         with self._one_at_a_time:
             try:
@@ -77,7 +80,7 @@ class OpenVinoRunner:
                         request.wait()
                 self._queue = self._fresh_queue()  # the old one would raise this error for ever
                 raise
-        return [results[place] for place in range(len(batches))]
+        return [results[place] for place in range(len(results))]
 
 
 def _take(request: Any, wanted: tuple[dict[int, Array], int]) -> None:

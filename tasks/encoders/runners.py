@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from tasks.encoders.protocol import Array, Runtime
 class Runs(Protocol):
     """Anything that maps batches of inputs to batches of raw vectors."""
 
-    def run(self, batches: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
+    def run(self, batches: Iterable[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
         """Outputs `(rows, dim)` float32 of each batch, in order; of a text's tokens `(rows, length, width)`."""
 
 

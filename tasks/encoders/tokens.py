@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,35 +39,43 @@ class Tokens:
 
 
 def batches(
-    ids: Sequence[Sequence[int]], sizes: tuple[int, ...], rows_of: Callable[[int], int], pad: int, *, whole: bool = True
-) -> tuple[list[list[int]], list[tuple[Ints, Ints]]]:
-    """Batches of (ids `(rows, length)`, lengths `(rows,)`), long ones first, and the places of each one's texts.
+    texts: Iterable[Sequence[int]],
+    sizes: tuple[int, ...],
+    rows_of: Callable[[int], int],
+    pad: int,
+    *,
+    whole: bool = True,
+) -> Iterator[tuple[list[int], tuple[Ints, Ints]]]:
+    """The places of some texts, given as their ids, and their batch: ids `(rows, length)`, lengths `(rows,)`.
 
-    Every batch of a bucket has the same shape; the last is filled up with copies of its last text: to all rows, or, if
-    they need not be `whole`, to the next power of two, so that a model sees few shapes.
+    Every batch of a bucket has the same shape; it comes as soon as it is full. At the end the others are filled up with
+    copies of their last text: to all rows, or, if they need not be `whole`, to the next power of two, so that a model
+    sees few shapes.
 
-    >>> places, made = batches([[5], [6, 7, 8], [9]], (2, 4), lambda length: 4 // length, 0)
-    >>> places, [block.tolist() for block, _ in made]
-    ([[1], [0, 2]], [[[6, 7, 8, 0]], [[5, 0], [9, 0]]])
-    >>> [block.shape for block, _ in batches([[5]] * 3, (2,), lambda length: 16, 0, whole=False)[1]]
+    >>> made = list(batches([[5], [6, 7, 8], [9]], (2, 4), lambda length: 4 // length, 0))
+    >>> [(places, block.tolist()) for places, (block, _) in made]
+    [([1], [[6, 7, 8, 0]]), ([0, 2], [[5, 0], [9, 0]])]
+    >>> [block.shape for _, (block, _) in batches([[5]] * 3, (2,), lambda length: 16, 0, whole=False)]
     [(4, 2)]
     """
-    of_bucket: dict[int, list[int]] = {}
-    for place, one in enumerate(ids):
-        of_bucket.setdefault(bucket(len(one), sizes), []).append(place)
-    places: list[list[int]] = []
-    made: list[tuple[Ints, Ints]] = []
-    for length, members in sorted(of_bucket.items(), reverse=True):
-        full = rows_of(length)
-        for start in range(0, len(members), full):
-            part = members[start : start + full]
-            rows = full if whole else min(full, 1 << (len(part) - 1).bit_length())
-            block = np.full((rows, length), pad, np.int32)
-            lengths = np.empty(rows, np.int32)
-            for row in range(rows):
-                one = ids[part[min(row, len(part) - 1)]]
-                block[row, : len(one)] = one
-                lengths[row] = len(one)
-            places.append(part)
-            made.append((block, lengths))
-    return places, made
+    waiting: dict[int, dict[int, Sequence[int]]] = {}
+    for place, ids in enumerate(texts):
+        length = bucket(len(ids), sizes)
+        part = waiting.setdefault(length, {})
+        part[place] = ids
+        if len(part) == rows_of(length):
+            yield list(part), _block(list(part.values()), length, len(part), pad)
+            del waiting[length]
+    for length, part in sorted(waiting.items(), reverse=True):
+        rows = rows_of(length) if whole else 1 << (len(part) - 1).bit_length()
+        yield list(part), _block(list(part.values()), length, min(rows, rows_of(length)), pad)
+
+
+def _block(texts: list[Sequence[int]], length: int, rows: int, pad: int) -> tuple[Ints, Ints]:
+    block = np.full((rows, length), pad, np.int32)
+    lengths = np.empty(rows, np.int32)
+    for row in range(rows):
+        ids = texts[min(row, len(texts) - 1)]
+        block[row, : len(ids)] = ids
+        lengths[row] = len(ids)
+    return block, lengths

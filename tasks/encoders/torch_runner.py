@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class TorchRunner:
         self._module = module.eval().to(device=self._device, dtype=dtype)
         self._one_at_a_time = threading.Lock()
 
-    def run(self, batches: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
+    def run(self, batches: Iterable[tuple[npt.NDArray[Any], ...]]) -> list[Array]:
         """Outputs `(rows, dim)` float32, one a batch, in order. A batch is the tuple of the module's inputs."""
         import torch
 

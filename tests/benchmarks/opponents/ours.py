@@ -27,11 +27,13 @@ ENCODERS = {"image": ["builtin:efficientnet-lite0"], "text": ["builtin:minilm"]}
 
 @dataclass
 class Clock:
-    """Seconds in the bodies of tasks, by the tasks' names, and when the first began and the last one ended."""
+    """Seconds in the bodies of tasks, by the tasks' names, those in which they told Prefect of their progress, and when
+    the last one ended.
+    """
 
     bodies: dict[str, float] = field(default_factory=dict)
-    first: float = 0.0
     last: float = 0.0
+    shown: float = 0.0
 
     def around(self, task: Any, name: str) -> None:
         """Time a task's function from now on, under `name`; that of a shard without one under its modality."""
@@ -39,26 +41,38 @@ class Clock:
 
         @functools.wraps(body)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.time()
-            self.first = self.first or start
+            start, shown = time.time(), self.shown
             try:
                 return body(*args, **kwargs)
             finally:
                 self.last = time.time()
+                start += self.shown - shown
                 part = name or f"{signature(body).bind(*args, **kwargs).arguments['source'].modality}s"
                 self.bodies[part] = self.bodies.get(part, 0.0) + self.last - start
 
         task.fn = timed
 
+    def around_progress(self, ticker: Any) -> None:
+        """Time what a task tells of its progress: that is Prefect's, not the task's."""
+        show = ticker.show
+
+        def timed(*args: Any) -> None:
+            start = time.time()
+            show(*args)
+            self.shown += time.time() - start
+
+        ticker.show = timed
+
 
 def main() -> None:
     """From files to searchable tables."""
-    work, began = Work.given(), psutil.Process().create_time()
-    root = work.out / "workspace"
+    work = Work.given()
+    root, copying = work.out / "workspace", time.time()
     if work.models.is_dir():
         shutil.copytree(work.models, root / "models")
-    copied = time.time()
+    began = psutil.Process().create_time() + time.time() - copying  # as if the models had lain there
     from flows.cli import main as command
+    from flows.live import Ticker
     from tasks import encode, preprocess
 
     clock = Clock()
@@ -71,6 +85,7 @@ def main() -> None:
         (encode.encode_shard, ""),
     ):
         clock.around(task, name)
+    clock.around_progress(Ticker)
     flow = _timed_flow()
     said = io.StringIO()
     words = ["ingest", str(work.collection), "-w", str(root), "--set", f"encode.encoders={json.dumps(ENCODERS)}"]
@@ -80,13 +95,13 @@ def main() -> None:
     ended = time.time()
     bodies = sum(clock.bodies.values())
     work.parts = {
-        "imports": flow["called"] - copied,
+        "imports": flow["called"] - began,
         COLD: flow["began"] - flow["called"],
         **clock.bodies,
         "Prefect between": clock.last - flow["began"] - bodies,
         "Prefect after": ended - clock.last,
     }
-    work.seconds = clock.last - began - (copied - began)
+    work.seconds = clock.last - began
     stages = [
         {
             **{name: stage[name] for name in ("modality", "encoded")},
@@ -94,7 +109,7 @@ def main() -> None:
         }
         for stage in told["stages"]
     ]
-    work.tell(*_vectors(work), stages=stages, whole=ended - copied)
+    work.tell(*_vectors(work), stages=stages, whole=ended - began)
 
 
 def _timed_flow() -> dict[str, float]:
