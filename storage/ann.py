@@ -319,13 +319,20 @@ def _partitions(kind: Kind, rows: int) -> int:
 def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, seed: int) -> None:
     if rows < 256:
         raise StorageError(f"{kind} needs at least 256 rows, {table.name} has {rows}", "use index.kind auto or exact")
+    if _NARROWED in table.schema.names:
+        from lancedb.index import Bitmap
+
+        table.create_index(_NARROWED, config=Bitmap(), replace=True, name=f"{_NARROWED}_idx")
     if kind == "binary":
         from lancedb.index import IvfFlat
 
         config = IvfFlat(distance_type="hamming", num_partitions=partitions)
         table.create_index("bits", config=config, replace=True, name="bits_idx")
     else:
-        more = {"IVF_PQ": {"num_sub_vectors": _sub_vectors(table)}, "IVF_HNSW_SQ": {"m": 20, "ef_construction": 300}}
+        more: dict[str, dict[str, Any]] = {
+            "IVF_PQ": {"num_sub_vectors": _sub_vectors(table)},
+            "IVF_HNSW_SQ": {"m": 20, "ef_construction": 300},
+        }
         table.to_lance().create_index(
             "vector",
             kind,
@@ -336,11 +343,6 @@ def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, se
             ivf_centroids=_centroids(table, partitions, metric, rows, seed),
             **more.get(kind, {}),
         )
-    if _NARROWED in table.schema.names:
-        from lancedb.index import Bitmap
-
-        table.checkout_latest()
-        table.create_index(_NARROWED, config=Bitmap(), replace=True, name=f"{_NARROWED}_idx")
 
 
 def _sub_vectors(table: Table) -> int:
