@@ -80,7 +80,7 @@ def main() -> None:
     told = (
         f"The {K} nearest of {N:,} × {N:,} unit vectors of width {WIDTH}: 2·n·m·d operations, as a share of the most "
         "that torch (oneDNN) or OpenVINO reached on large bf16 squares in the same process. The products alone are in "
-        f"the same blocks and threads, in turns, on several cores the faster of {ROUNDS}; their CPU seconds are what the ratio counts. "
+        f"the same blocks and threads, in turns, on several cores the faster of {ROUNDS}; the ratio is of CPU seconds. "
         f"Recall on {SAMPLE:,} queries against fp32 throughout. Clustered: 500 random centres with noise of their own "
         "size. A query is done again when the bound on the rounding does not rule out that its shortlist was too "
         "short.\n\n"
