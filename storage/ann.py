@@ -32,6 +32,7 @@ _SAMPLES, _ROUNDS = 64, 25  # of k-means: rows a partition that it looks at, and
 _CELLS = 2**24  # of its distances held at once
 _SAMPLES_OF_BITS, _BITS_PARTITIONS = 256, 256  # with fewer rows a partition LanceDB's k-means makes fewer of them
 _NARROWED = "modality"  # what nearly every search is narrowed by: with an index of it a filter costs nothing
+_CENTROIDS = 2**19  # numbers in all of them: of a million, Lance looks for a row's partition by a graph, and errs
 _TOGETHER = 64  # queries that are worth a thread
 _K = 10
 _OWN_PROBES = 100
@@ -122,7 +123,8 @@ def build_index(
     start = time.perf_counter()
     count = 0
     if chosen != "exact":
-        count = partitions or _partitions(chosen, rows)
+        width = table.schema.field("vector").type.list_size
+        count = partitions or _partitions(chosen, rows, width)
         with named(name):
             _build(table, chosen, metric, count, rows, seed)
         table = store.open(name)
@@ -320,12 +322,12 @@ def _count(table: Table, where: Filter | None) -> int:
     return int(table.count_rows(None if where is None else where.sql))
 
 
-def _partitions(kind: Kind, rows: int) -> int:
+def _partitions(kind: Kind, rows: int, dim: int) -> int:
     if kind == "IVF_HNSW_SQ":
         return max(1, rows // 1_000_000)
     if kind == "binary":
         return int(np.clip(min(np.sqrt(rows), rows // _SAMPLES_OF_BITS), 1, _BITS_PARTITIONS))
-    return int(max(1, min(4 * np.sqrt(rows), rows // _SAMPLES)))
+    return int(max(1, min(4 * np.sqrt(rows), rows // _SAMPLES, _CENTROIDS // dim)))
 
 
 def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, seed: int) -> None:
