@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -26,10 +28,12 @@ Array = npt.NDArray[np.float32]
 Kind = Literal["exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary"]
 KINDS: tuple[Kind, ...] = ("exact", "IVF_FLAT", "IVF_HNSW_SQ", "IVF_PQ", "IVF_RQ", "binary")
 
-_SAMPLES, _ROUNDS = 64, 10  # of k-means: rows a partition that it looks at, and its rounds
+_SAMPLES, _ROUNDS = 64, 25  # of k-means: rows a partition that it looks at, and its rounds; fewer cost many probes
 _CELLS = 2**24  # of its distances held at once
 _SAMPLES_OF_BITS, _BITS_PARTITIONS = 256, 256  # with fewer rows a partition LanceDB's k-means makes fewer of them
 _NARROWED = "modality"  # what nearly every search is narrowed by: with an index of it a filter costs nothing
+_CENTROIDS = 2**19  # numbers in all of them: of a million, Lance looks for a row's partition by a graph, and errs
+_TOGETHER = 64  # queries that are worth a thread
 _K = 10
 _OWN_PROBES = 100
 _REACH = 0.9  # for n times the hits, or an n-th of the rows, n to this power times the partitions (README)
@@ -119,7 +123,8 @@ def build_index(
     start = time.perf_counter()
     count = 0
     if chosen != "exact":
-        count = partitions or _partitions(chosen, rows)
+        width = table.schema.field("vector").type.list_size
+        count = partitions or _partitions(chosen, rows, width)
         with named(name):
             _build(table, chosen, metric, count, rows, seed)
         table = store.open(name)
@@ -254,18 +259,27 @@ def nearest(
         exact = sparser > 1 and "ef" not in index.query and probes * index.rows > (matching or 0) * index.partitions
     if index.kind == "binary" and not exact:
         return [_nearest_bits(table, query, k, index, where, columns, probes) for query in queries]
-    search = _search(table, list(np.asarray(queries, np.float32)), "vector", index.metric, where)
-    if exact or index.kind == "exact":
-        search = search.bypass_vector_index()
-    else:
-        refine = index.query.get("refine_factor", 1)
-        search = search.nprobes(probes)
-        if "ef" in index.query:
-            search = search.ef(max(index.query["ef"], wanted * refine))  # Lance refuses an ef below the candidates
-        if refine > 1:
-            search = search.refine_factor(refine)
-    found = search.select([*columns, "_distance"]).limit(wanted).to_arrow()
-    return [one.slice(0, k) for one in _by_query(found, len(queries))]
+
+    def ask(some: Array) -> list[pa.Table]:
+        search = _search(table, list(some), "vector", index.metric, where)
+        if exact or index.kind == "exact":
+            search = search.bypass_vector_index()
+        else:
+            refine = index.query.get("refine_factor", 1)
+            search = search.nprobes(probes)
+            if "ef" in index.query:
+                search = search.ef(max(index.query["ef"], wanted * refine))  # Lance refuses an ef below the candidates
+            if refine > 1:
+                search = search.refine_factor(refine)
+        found = search.select([*columns, "_distance"]).limit(wanted).to_arrow()
+        return [one.slice(0, k) for one in _by_query(found, len(some))]
+
+    asked = np.asarray(queries, np.float32)
+    parts = min(os.cpu_count() or 1, len(asked) // _TOGETHER)
+    if parts < 2 or exact or index.kind == "exact":
+        return ask(asked)
+    with ThreadPoolExecutor(parts) as pool:  # Lance plans the searches of a batch one after the other
+        return [one for some in pool.map(ask, np.array_split(asked, parts)) for one in some]
 
 
 def sign_bits(vectors: Array) -> npt.NDArray[np.uint8]:
@@ -308,24 +322,31 @@ def _count(table: Table, where: Filter | None) -> int:
     return int(table.count_rows(None if where is None else where.sql))
 
 
-def _partitions(kind: Kind, rows: int) -> int:
+def _partitions(kind: Kind, rows: int, dim: int) -> int:
     if kind == "IVF_HNSW_SQ":
         return max(1, rows // 1_000_000)
     if kind == "binary":
         return int(np.clip(min(np.sqrt(rows), rows // _SAMPLES_OF_BITS), 1, _BITS_PARTITIONS))
-    return int(max(1, min(4 * np.sqrt(rows), rows // _SAMPLES)))
+    return int(max(1, min(4 * np.sqrt(rows), rows // _SAMPLES, _CENTROIDS // dim)))
 
 
 def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, seed: int) -> None:
     if rows < 256:
         raise StorageError(f"{kind} needs at least 256 rows, {table.name} has {rows}", "use index.kind auto or exact")
+    if _NARROWED in table.schema.names:
+        from lancedb.index import Bitmap
+
+        table.create_index(_NARROWED, config=Bitmap(), replace=True, name=f"{_NARROWED}_idx")
     if kind == "binary":
         from lancedb.index import IvfFlat
 
         config = IvfFlat(distance_type="hamming", num_partitions=partitions)
         table.create_index("bits", config=config, replace=True, name="bits_idx")
     else:
-        more = {"IVF_PQ": {"num_sub_vectors": _sub_vectors(table)}, "IVF_HNSW_SQ": {"m": 20, "ef_construction": 300}}
+        more: dict[str, dict[str, Any]] = {
+            "IVF_PQ": {"num_sub_vectors": _sub_vectors(table)},
+            "IVF_HNSW_SQ": {"m": 20, "ef_construction": 300},
+        }
         table.to_lance().create_index(
             "vector",
             kind,
@@ -336,11 +357,6 @@ def _build(table: Table, kind: Kind, metric: str, partitions: int, rows: int, se
             ivf_centroids=_centroids(table, partitions, metric, rows, seed),
             **more.get(kind, {}),
         )
-    if _NARROWED in table.schema.names:
-        from lancedb.index import Bitmap
-
-        table.checkout_latest()
-        table.create_index(_NARROWED, config=Bitmap(), replace=True, name=f"{_NARROWED}_idx")
 
 
 def _sub_vectors(table: Table) -> int:

@@ -85,7 +85,8 @@ def _mine(
     store.delete(schemas.PAIRS, here & eq("source", "mined"))
     written: list[str] = []
     for part in blocks(len(found.left), 1, _PAIRS):
-        rows = _rows(Matches(*(column[part] for column in found)), keys, space, collections[0], params)
+        some = Matches(found.left[part], found.right[part], found.score[part], found.margin[part])
+        rows = _rows(some, keys, space, collections[0], params)
         store.upsert(schemas.PAIRS, schemas.pairs(), rows)
         written += [row["key"] for row in rows]
     right_ones = _precision(training(), config, params, search)
