@@ -8,9 +8,7 @@ import socket
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from storage import schemas
 from storage.errors import StorageError
@@ -83,6 +81,9 @@ def await_endpoint(uri: str) -> None:
     endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
     if not uri.startswith("s3://") or endpoint is None:
         return
+    from urllib.error import HTTPError, URLError
+    from urllib.request import urlopen
+
     shown = f"{urlsplit(endpoint).scheme}://{urlsplit(endpoint).hostname}:{urlsplit(endpoint).port or ''}".rstrip(":")
     try:
         if urlsplit(endpoint).scheme not in ("http", "https"):
