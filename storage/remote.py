@@ -70,7 +70,8 @@ def refused_by_store(name: str, error: BaseException) -> StorageError | None:
 
 def cannot_connect(uri: str, error: BaseException) -> StorageError:
     """Why the tables at `uri` cannot be opened."""
-    said = " ".join(re.sub(r"https?://\S+|<[^>]*>", " ", str(error)).split())[:160]
+    told = str(error).partition("body:")[0]  # a body may repeat a part of the credentials
+    said = " ".join(re.sub(r"https?://\S+", " ", told).split())[:160]
     return refused_by_store(uri, error) or StorageError(
         f"{uri} cannot be reached ({said})", "check AWS_ENDPOINT_URL, AWS_REGION and the network"
     )
