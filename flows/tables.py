@@ -200,7 +200,9 @@ def show_ingest(done: Ingested) -> None:
 def show_status(facts: dict[str, Any]) -> None:
     """Collections, embeddings and spaces of a workspace."""
     console = console_for()
-    console.print(f"workspace {facts['workspace']} ({facts['bytes'] / 1e6:,.0f} MB)", highlight=False, soft_wrap=True)
+    place = f", tables at {facts['tables']}" if "://" in facts["tables"] else ""
+    size = f"{facts['bytes'] / 1e6:,.0f} MB"
+    console.print(f"workspace {facts['workspace']}{place} ({size})", highlight=False, soft_wrap=True)
     for title, key in (("collections", "collections"), ("embeddings", "embeddings"), ("spaces", "spaces")):
         rows: Sequence[dict[str, Any]] = facts[key]
         if not rows:

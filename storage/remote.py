@@ -8,9 +8,7 @@ import socket
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from storage import schemas
 from storage.errors import StorageError
@@ -72,7 +70,8 @@ def refused_by_store(name: str, error: BaseException) -> StorageError | None:
 
 def cannot_connect(uri: str, error: BaseException) -> StorageError:
     """Why the tables at `uri` cannot be opened."""
-    said = " ".join(re.sub(r"https?://\S+|<[^>]*>", " ", str(error)).split())[:160]
+    told = str(error).partition("body:")[0]  # a body may repeat a part of the credentials
+    said = " ".join(re.sub(r"https?://\S+", " ", told).split())[:160]
     return refused_by_store(uri, error) or StorageError(
         f"{uri} cannot be reached ({said})", "check AWS_ENDPOINT_URL, AWS_REGION and the network"
     )
@@ -83,6 +82,9 @@ def await_endpoint(uri: str) -> None:
     endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
     if not uri.startswith("s3://") or endpoint is None:
         return
+    from urllib.error import HTTPError, URLError
+    from urllib.request import urlopen
+
     shown = f"{urlsplit(endpoint).scheme}://{urlsplit(endpoint).hostname}:{urlsplit(endpoint).port or ''}".rstrip(":")
     try:
         if urlsplit(endpoint).scheme not in ("http", "https"):

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -46,6 +47,7 @@ def main() -> None:
     if shutil.which("postgres") is None:
         print("team: skipped, there is no `postgres` in the PATH")
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("team: ended from outside"))  # the servers end as well
     root = Path(tempfile.mkdtemp(prefix="modalign-team-"))
     root.chmod(0o755)  # PostgreSQL runs as another user where this one is root
     team = Team(root)
@@ -73,8 +75,8 @@ class Team:
             '[align]\nmethod = "cca"\ndim = 16\npca = 32\n[assess]\ndraws = 100\ncontrols = 2\n'
         )
         ours = ("PREFECT_", "AWS_", "MODALIGN_")
-        env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        env |= {
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        self.env |= {
             "PATH": f"{bin_}:{os.environ['PATH']}",
             "PYTHONPATH": str(HOUSE),
             "HOME": str(root),
@@ -86,7 +88,7 @@ class Team:
             "MODALIGN_PROFILE": str(root / "profile.toml"),
         }
         self.shell = subprocess.Popen(
-            ["bash"], cwd=root, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ["bash"], cwd=root, env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,
         )  # fmt: skip
 
@@ -95,7 +97,9 @@ class Team:
         assert self.shell.stdin is not None
         assert self.shell.stdout is not None
         begun = time.perf_counter()
-        self.shell.stdin.write(f"set -e; trap 'echo ENDED-1' EXIT\n{block}\ntrap - EXIT; set +e; echo ENDED-0\n")
+        self.shell.stdin.write(
+            f"set -e; trap 'echo ENDED-1' EXIT\n{{\n{block}\n}} < /dev/null\ntrap - EXIT; set +e; echo ENDED-0\n"
+        )
         self.shell.stdin.flush()
         said = []
         for line in self.shell.stdout:
@@ -118,13 +122,13 @@ class Team:
 
     def end(self) -> None:
         """End what the lines have started."""
-        if (self.root / "postgres").is_dir() and self.shell.poll() is None:
-            self.run("pg_ctl -D postgres -m fast stop")
-        os.killpg(self.shell.pid, signal.SIGTERM)
-        try:
-            self.shell.wait(20)
-        except subprocess.TimeoutExpired:
+        words = ["pg_ctl", "-D", "postgres", "-m", "fast", "stop"]
+        subprocess.run(words, cwd=self.root, env=self.env, capture_output=True, check=False)
+        with suppress(ProcessLookupError):
+            os.killpg(self.shell.pid, signal.SIGTERM)
+            time.sleep(5)
             os.killpg(self.shell.pid, signal.SIGKILL)
+        self.shell.wait()
 
 
 def _measure(team: Team) -> None:
