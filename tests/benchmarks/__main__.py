@@ -23,6 +23,7 @@ BENCHMARKS = (
     "updates",
     "fifty",
     "kills",
+    "runners",
     "serving",
     "searching",
 )
