@@ -63,30 +63,35 @@ class Workers:
 
         Raises what a task raises, and `RunError` for a shard that no worker outlived.
         """
-        due = sum(one for one, _ in calls)
+        due = sum(wanted for wanted, _ in calls)
         if self._settings.runner == "thread" or due < (1 if self._settings.address else 2):
-            return [result for wanted, result in [(one, call()) for one, call in calls] if wanted]
+            done = [(wanted, call()) for wanted, call in calls]
+            return [result for wanted, result in done if wanted]
+        for wanted, call in calls:
+            if not wanted:
+                call()
+        return self._gathered([call for wanted, call in calls if wanted])
+
+    def _gathered(self, calls: Sequence[partial[R]]) -> list[R]:
         from prefect.utilities.callables import get_call_parameters
 
         runner, lost = self._cluster
-        waiting: list[tuple[str, PrefectFuture[R]]] = []
+        tasks: list[Any] = [call.func for call in calls]
         with _server_named():
-            for wanted, call in calls:
-                if wanted:
-                    task: Any = call.func
-                    parameters = get_call_parameters(task.fn, call.args, call.keywords)
-                    waiting.append((task.name, runner.submit(task, parameters)))
-                else:
-                    call()
+            futures: list[PrefectFuture[R]] = [
+                runner.submit(task, get_call_parameters(task.fn, call.args, call.keywords))
+                for task, call in zip(tasks, calls, strict=True)
+            ]
         done = []
-        label = f"{waiting[0][0]}: shards by {self._settings.runner}"
-        with spending("workers"), progress(label, len(waiting)) as advance:
-            for number, (name, future) in enumerate(waiting, 1):
+        label = f"{tasks[0].name}: shards by {self._settings.runner}"
+        with spending("workers"), progress(label, len(futures)) as advance:
+            for number, (task, future) in enumerate(zip(tasks, futures, strict=True), 1):
                 try:
                     done.append(future.result())
                 except lost as error:
                     raise RunError(
-                        f"shard {number} of {len(waiting)} to {name} was lost with its workers ({error})",
+                        f"shard {number} of {len(futures)} to {task.name} was lost with its workers "
+                        f"({type(error).__name__})",
                         "look at their memory and logs; the next run goes on where this one stopped",
                     ) from error
                 advance(1)
@@ -98,7 +103,9 @@ class Workers:
             if self._settings.runner == "dask":
                 return _dask(self._settings, self._held)
             return _ray(self._settings, self.threads or 1, self._held)
-        except OSError as error:  # it tells what does not answer
+        except OSError as error:
+            if self._settings.address is None:
+                raise
             raise UserError(
                 f"no {self._settings.runner} answers at {self._settings.address} ({error})", "start it, or mend address"
             ) from error
@@ -165,16 +172,16 @@ def _ray(settings: Settings, threads: int, held: ExitStack) -> Cluster:
     """Ray: a cluster that is there, or worker processes here. Each shard asks for as many CPUs as its encoder uses."""
     from prefect_ray import RayTaskRunner
     from prefect_ray.context import remote_options
-    from ray.exceptions import RayError
+    from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RaySystemError, WorkerCrashedError
 
     here = {
         "address": "local",  # else a cluster that somebody else has started on this machine would do
         "num_cpus": settings.workers * threads,
         "include_dashboard": False,
         "log_to_driver": False,
-        "_node_ip_address": "127.0.0.1",
+        "logging_level": logging.ERROR,
     }
     runner: Any = RayTaskRunner(settings.address) if settings.address else RayTaskRunner(init_kwargs=here)
     held.enter_context(runner)
     held.enter_context(remote_options(num_cpus=threads))
-    return runner, (RayError,)
+    return runner, (WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError, RaySystemError)

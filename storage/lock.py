@@ -19,7 +19,7 @@ from storage.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_NAME, _WORKERS = "writer.lock", "workers.lock"
+_NAME, _WORKERS, _BUCKETS = "writer.lock", "workers.lock", "buckets.lock"
 _POLL = 0.2
 _held: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())
 
@@ -77,6 +77,14 @@ def by_worker(work: Callable[Concatenate[Workspace, P], R]) -> Callable[Concaten
             return work(workspace, *args, **kwargs)
 
     return held
+
+
+@contextmanager
+def alone_on(root: Path, lo: int, hi: int) -> Iterator[None]:
+    """Be the one worker that writes the buckets from `lo` to before `hi`: another one, given the same, waits."""
+    with _opened(root / _BUCKETS) as file:
+        fcntl.lockf(file, fcntl.LOCK_EX, hi - lo, lo)
+        yield
 
 
 def owner_of(path: Path) -> str:

@@ -16,7 +16,7 @@ from config.errors import RunError, UserError
 from config.params import ColumnsParams, PreprocessParams
 from storage import catalog, generated, schemas
 from storage.buckets import applied, forget_buckets, note_buckets
-from storage.lock import by_worker
+from storage.lock import alone_on, by_worker
 from storage.marks import remembered
 from storage.staging import Staging, read_staging, staged_buckets
 from storage.tables import Store
@@ -192,14 +192,15 @@ def preprocess_shard(
     rows = sum(staged[bucket][0] for bucket in touched)
     with progress(f"preprocess {collection} {shard.number}/{shard.of}", rows) as advance:
         done, files = prepare_buckets(workspace, collection, root, touched, params, verify=verify, advance=advance)
-    forget_buckets(store, collection, touched)
-    written, removed = catalog.replace_rows(store, collection, touched, done.items, done.pairs, done.answers)
-    generated.sweep(store, collection)
-    faults = [_fault_row(fault) for fault in done.faults]
-    catalog.replace_faults(store, collection, "preprocess", touched, faults)
-    catalog.replace_files(store, collection, touched, files)
-    again = {row["bucket"] for row in files if not row["how"]}
-    note_buckets(store, collection, {bucket: mark for bucket, mark in marks.items() if bucket not in again})
+    with alone_on(workspace.root, shard.lo, shard.hi):  # rows that are new to the tables are appended
+        forget_buckets(store, collection, touched)
+        written, removed = catalog.replace_rows(store, collection, touched, done.items, done.pairs, done.answers)
+        generated.sweep(store, collection)
+        faults = [_fault_row(fault) for fault in done.faults]
+        catalog.replace_faults(store, collection, "preprocess", touched, faults)
+        catalog.replace_files(store, collection, touched, files)
+        again = {row["bucket"] for row in files if not row["how"]}
+        note_buckets(store, collection, {bucket: mark for bucket, mark in marks.items() if bucket not in again})
     return PreprocessReport(
         items=len(done.items),
         pairs=len(done.pairs),

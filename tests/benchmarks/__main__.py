@@ -26,6 +26,7 @@ BENCHMARKS = (
     "growth",
     "fifty",
     "kills",
+    "runners",
     "serving",
     "searching",
     "ingest",

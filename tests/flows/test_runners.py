@@ -24,7 +24,8 @@ from tests.flows.runs import params_for
 from tests.sounds import tone, written
 
 SOUNDS = 60
-ENCODERS = {"audio": ("builtin:logmel",)}  # it runs without torch, which each worker would have to load
+# logmel runs without torch, which each worker would have to load; of pictures there are none
+ENCODERS = {"audio": ("builtin:logmel",), "image": ("builtin:efficientnet-lite0",)}
 
 
 def write_folder(root: Path) -> Path:
