@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from storage.lock import writing
+from storage.lock import alone_on, writing
 from storage.runs import noted
 from storage.spaces import published
 from storage.tables import Store
@@ -59,10 +59,19 @@ def note(root: Path, line: Connection) -> None:
 
 def write_in_turn(root: Path, line: Connection) -> None:
     """Wait for the workspace ten times, and hold it while a file is read, changed and written."""
+    _count(root, line, lambda: writing(root, "count", wait=60, waiting=lambda _: None))
+
+
+def work_in_turn(root: Path, line: Connection) -> None:
+    """The same under the lock of some buckets."""
+    _count(root, line, lambda: alone_on(root, 16, 32))
+
+
+def _count(root: Path, line: Connection, alone: Callable[[], AbstractContextManager[Any]]) -> None:
     counter = root / "counter"
     line.recv()
     for _ in range(10):
-        with writing(root, "count", wait=60, waiting=lambda _: None):
+        with alone():
             number = int(counter.read_text())
             counter.write_text(str(number + 1))
     line.send("done")

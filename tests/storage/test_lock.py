@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from storage.errors import StorageError
-from storage.lock import by_worker, owner_of, writing
+from storage.lock import alone_on, by_worker, owner_of, writing
 from storage.workspace import Workspace
-from tests.storage.holders import child, hold, write_in_turn
+from tests.storage.holders import child, hold, work_in_turn, write_in_turn
 
 
 def never(owner: str) -> None:
@@ -122,19 +124,25 @@ def test_a_killed_owner_leaves_the_workspace_free(tmp_path: Path) -> None:
     assert owner_of(tmp_path / "writer.lock") == "another process"
 
 
-def test_processes_write_one_after_the_other(tmp_path: Path) -> None:
-    """Four processes that read, change and write a file ten times each, under the lock, lose no change."""
+@pytest.mark.parametrize("work", [write_in_turn, work_in_turn])
+def test_processes_write_one_after_the_other(tmp_path: Path, work: Callable[[Path, Connection], None]) -> None:
+    """Four processes that read, change and write a file ten times each, under the lock of the workspace or of the same
+    buckets, lose no change.
+    """
     (tmp_path / "counter").write_text("0")
-    with (
-        child(write_in_turn, tmp_path) as a,
-        child(write_in_turn, tmp_path) as b,
-        child(write_in_turn, tmp_path) as c,
-        child(write_in_turn, tmp_path) as d,
-    ):
+    with child(work, tmp_path) as a, child(work, tmp_path) as b, child(work, tmp_path) as c, child(work, tmp_path) as d:
         for one in (a, b, c, d):
             one.line.send("go")
         assert [one.hear() for one in (a, b, c, d)] == ["done"] * 4
     assert (tmp_path / "counter").read_text() == "40"
+
+
+def test_other_buckets_are_no_matter(tmp_path: Path) -> None:
+    """Who works on some buckets waits for nobody who works on others."""
+    (tmp_path / "counter").write_text("0")
+    with child(work_in_turn, tmp_path) as other, alone_on(tmp_path, 0, 16), alone_on(tmp_path, 32, 48):
+        other.line.send("go")
+        assert other.hear() == "done"
 
 
 def test_a_workspace_that_cannot_be_written_says_so(tmp_path: Path) -> None:
