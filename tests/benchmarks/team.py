@@ -183,7 +183,7 @@ def _check(team: Team) -> None:
     assert differences(built(tables), built(Workspace(root=team.root / "fresh").store)) == []
     assert repeated(tables) == []
     assert projection_faults(tables, "photos") == []
-    _, said = team.run("MODALIGN_WORKSPACE=$PWD/other modalign rollback photos 2>&1 || true")
+    _, said = team.run("mkdir -p other; MODALIGN_WORKSPACE=$PWD/other modalign rollback photos 2>&1 || true")
     assert "belong to another workspace" in said, said
 
 
