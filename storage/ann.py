@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -33,7 +31,6 @@ _CELLS = 2**24  # of its distances held at once
 _SAMPLES_OF_BITS, _BITS_PARTITIONS = 256, 256  # with fewer rows a partition LanceDB's k-means makes fewer of them
 _NARROWED = "modality"  # what nearly every search is narrowed by: with an index of it a filter costs nothing
 _CENTROIDS = 2**19  # numbers in all of them: of a million, Lance looks for a row's partition by a graph, and errs
-_TOGETHER = 64  # queries that are worth a thread
 _K = 10
 _OWN_PROBES = 100
 _REACH = 0.9  # for n times the hits, or an n-th of the rows, n to this power times the partitions (README)
@@ -259,27 +256,18 @@ def nearest(
         exact = sparser > 1 and "ef" not in index.query and probes * index.rows > (matching or 0) * index.partitions
     if index.kind == "binary" and not exact:
         return [_nearest_bits(table, query, k, index, where, columns, probes) for query in queries]
-
-    def ask(some: Array) -> list[pa.Table]:
-        search = _search(table, list(some), "vector", index.metric, where)
-        if exact or index.kind == "exact":
-            search = search.bypass_vector_index()
-        else:
-            refine = index.query.get("refine_factor", 1)
-            search = search.nprobes(probes)
-            if "ef" in index.query:
-                search = search.ef(max(index.query["ef"], wanted * refine))  # Lance refuses an ef below the candidates
-            if refine > 1:
-                search = search.refine_factor(refine)
-        found = search.select([*columns, "_distance"]).limit(wanted).to_arrow()
-        return [one.slice(0, k) for one in _by_query(found, len(some))]
-
-    asked = np.asarray(queries, np.float32)
-    parts = min(os.cpu_count() or 1, len(asked) // _TOGETHER)
-    if parts < 2 or exact or index.kind == "exact":
-        return ask(asked)
-    with ThreadPoolExecutor(parts) as pool:  # Lance plans the searches of a batch one after the other
-        return [one for some in pool.map(ask, np.array_split(asked, parts)) for one in some]
+    search = _search(table, list(np.asarray(queries, np.float32)), "vector", index.metric, where)
+    if exact or index.kind == "exact":
+        search = search.bypass_vector_index()
+    else:
+        refine = index.query.get("refine_factor", 1)
+        search = search.nprobes(probes)
+        if "ef" in index.query:
+            search = search.ef(max(index.query["ef"], wanted * refine))  # Lance refuses an ef below the candidates
+        if refine > 1:
+            search = search.refine_factor(refine)
+    found = search.select([*columns, "_distance"]).limit(wanted).to_arrow()
+    return [one.slice(0, k) for one in _by_query(found, len(queries))]
 
 
 def sign_bits(vectors: Array) -> npt.NDArray[np.uint8]:
