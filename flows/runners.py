@@ -7,6 +7,7 @@ done twice or by half does no harm, and a lost worker costs what it had not writ
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -180,6 +181,9 @@ def _ray(settings: Settings, threads: int, held: ExitStack) -> Cluster:
         "logging_level": logging.ERROR,
     }
     runner: Any = RayTaskRunner(settings.address) if settings.address else RayTaskRunner(init_kwargs=here)
-    held.enter_context(runner)
+    with warnings.catch_warnings():
+        # Ray's processes are forked to become another program at once
+        warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
+        held.enter_context(runner)
     held.enter_context(remote_options(num_cpus=threads))
     return runner, (WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError, RaySystemError)
