@@ -143,7 +143,7 @@ def _server_named() -> Iterator[None]:
 def _dask(settings: Settings, held: ExitStack) -> Cluster:
     """Dask: a cluster that is there, or worker processes here that only we can reach."""
     from distributed import CancelledError, KilledWorker
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     logging.getLogger("distributed").setLevel(logging.WARNING)  # a lost worker is worth a line, a closed one is not
     here = {
