@@ -7,6 +7,7 @@ done twice or by half does no harm, and a lost worker costs what it had not writ
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -144,7 +145,7 @@ def _server_named() -> Iterator[None]:
 def _dask(settings: Settings, held: ExitStack) -> Cluster:
     """Dask: a cluster that is there, or worker processes here that only we can reach."""
     from distributed import CancelledError, KilledWorker
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     logging.getLogger("distributed").setLevel(logging.WARNING)  # a lost worker is worth a line, a closed one is not
     here = {
@@ -182,6 +183,9 @@ def _ray(settings: Settings, threads: int, held: ExitStack) -> Cluster:
         "logging_level": logging.ERROR,
     }
     runner: Any = RayTaskRunner(settings.address) if settings.address else RayTaskRunner(init_kwargs=here)
-    held.enter_context(runner)
+    with warnings.catch_warnings():
+        # Ray's processes are forked to become another program at once
+        warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
+        held.enter_context(runner)
     held.enter_context(remote_options(num_cpus=threads))
     return runner, (WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError, RaySystemError)

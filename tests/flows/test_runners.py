@@ -43,7 +43,7 @@ def write_folder(root: Path) -> Path:
 
 def params_of(source: Path) -> PipelineParams:
     """Shards of a few sounds."""
-    return params_for(source, ENCODERS, encode={"shard_items": 4}, preprocess={"shard_rows": 16})
+    return params_for(source, ENCODERS, encode={"shard_items": 8}, preprocess={"shard_rows": 64})
 
 
 class Killer(threading.Thread):
@@ -79,6 +79,7 @@ def killing(workspace: Path) -> Iterator[Killer]:
         killer.join()
 
 
+@pytest.mark.slow
 def test_lost_dask_workers_leave_what_one_thread_leaves(
     prefect_server: None, workspace_env: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
