@@ -72,7 +72,7 @@ def by_worker(work: Callable[Concatenate[Workspace, P], R]) -> Callable[Concaten
 
     @wraps(work)
     def held(workspace: Workspace, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with _opened(workspace.root / _WORKERS) as file:
+        with _opened(workspace.root / _WORKERS, "; a worker must see it under the same path") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
             return work(workspace, *args, **kwargs)
 
@@ -97,13 +97,13 @@ def owner_of(path: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path, more: str = "") -> Iterator[BinaryIO]:
     try:
         file = path.open("ab+", buffering=0)  # what a full disk refuses is not tried again when it is closed
     except OSError as error:
         raise StorageError(
             f"the workspace {path.parent} cannot be written ({error.strerror})",
-            "check its rights and free space; a worker must see it under the same path",
+            f"check its rights and free space{more}",
         ) from error
     with file:
         yield file

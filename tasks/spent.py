@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 
 BETWEEN = "prefect"
 """What no task has spent: Prefect between the tasks, and what a flow does by itself."""
@@ -30,14 +29,17 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-@contextmanager
-def spending(on: str) -> Iterator[None]:
+class spending(ContextDecorator):  # noqa: N801 - it reads as a verb, `with spending("read"):`
     """Charge the time inside the block, or of the function that this decorates, to `on`; a block inside has its own."""
-    _thread.settle()
-    _thread.at.append(on)
-    try:
-        yield
-    finally:
+
+    def __init__(self, on: str) -> None:
+        self._on = on
+
+    def __enter__(self) -> None:
+        _thread.settle()
+        _thread.at.append(self._on)
+
+    def __exit__(self, *_: object) -> None:
         _thread.settle()
         _thread.at.pop()
 

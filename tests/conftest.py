@@ -30,6 +30,9 @@ settings.register_profile("modalign", deadline=None)  # a busy machine is no fai
 settings.load_profile("modalign")
 
 
+collect_ignore = ["benchmarks/opponents/pixeltable_lite0.py"]  # needs Pixeltable when it is imported
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first: begun last, one of them would run alone while the other cores wait."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

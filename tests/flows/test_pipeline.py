@@ -271,9 +271,10 @@ def test_artifacts_are_left_in_prefect(made: Made) -> None:
         ("ingest-shapes", "markdown"),
         ("duplicates-shapes", "table"),
     } <= kinds
-    (ingest, *_) = (one.data for one in artifacts("ingest-shapes"))
-    assert "peak memory" in ingest
-    assert {"| encode |", "| scan |", "| prefect |"} <= {line[: line.find("|", 1) + 1] for line in ingest.splitlines()}
+    told = [one.data for one in artifacts("ingest-shapes")]  # of all runs of the tests' server: one has encoded
+    assert all("peak memory" in one for one in told)
+    rows = [{line[: line.find("|", 1) + 1] for line in one.splitlines()} for one in told]
+    assert any({"| encode |", "| scan |", "| prefect |"} <= one for one in rows)
 
 
 def test_an_ingest_tells_what_it_took(made: Made) -> None:
