@@ -18,7 +18,7 @@ SVG_SIDE = 320
 """Longest side in pixels of a drawn SVG."""
 
 JPEG_SIDE = 640
-"""A JPEG is decoded at a half, a quarter or an eighth of its size as long as both sides keep so many pixels: more than
+"""A JPEG is decoded at so many eighths of its size as long as both sides keep so many pixels: more than
 encoders take, and many times faster than all of a phone's twelve million."""
 
 _JPEG = b"\xff\xd8"
