@@ -71,11 +71,14 @@ class Watch:
                 known.append((time.monotonic() - self.start, rows))
         return sum(known[-1][1] for known in self.seen.values() if known)
 
-    def rate(self, of: str) -> float:
-        """Vectors a second of the encoder whose table is named like `of`, from its first write to its last."""
+    def rate(self, of: str) -> float | None:
+        """Vectors a second of the encoder whose table is named like `of`, from its first write to its last.
+
+        None where there was but one write.
+        """
         known = next(known for name, known in self.seen.items() if of in name)
         (first, some), (last, every) = known[0], known[-1]
-        return (every - some) / (last - first) if last > first else float("nan")
+        return (every - some) / (last - first) if last > first else None
 
 
 def main() -> None:
@@ -96,7 +99,7 @@ def main() -> None:
             base, whole = base or store, whole or seconds
             cosine, bits, found = compared(store, base)
             faults += [f"{case.name}: {fault}" for fault in found]
-            rates = [watch.rate(part) for part in ("lite2", "minilm", "logmel")]
+            rates = [watch.rate(part) or "" for part in ("lite2", "minilm", "logmel")]
             first = min(known[0][0] for known in watch.seen.values())
             rows.append([case.name, killed or "", seconds, first, *rates, whole / seconds, cosine, bits])
             print(rows[-1], file=sys.stderr, flush=True)
