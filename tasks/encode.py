@@ -20,7 +20,7 @@ from config.errors import RunError, UserError
 from config.params import PipelineParams, PreprocessParams
 from storage import catalog, schemas
 from storage.filters import between, eq, isin
-from storage.lock import by_worker
+from storage.lock import alone_on, by_worker
 from storage.marks import remember, remembered
 from storage.packed import Keys, column_of, packed, place, unpacked
 from storage.tables import Store, vector_column
@@ -197,6 +197,23 @@ def encode_shard(
     With `parts` those of what lasts are kept beside the vectors, from the same pass; a content that lacks but these is
     encoded again.
     """
+    with alone_on(workspace.root, shard.lo, shard.hi):  # vectors are appended: of workers with one shard, one at a time
+        return _encode(workspace, collection, source, shard, root, device, threads, params, parts=parts)
+
+
+def _encode(
+    workspace: Workspace,
+    collection: str,
+    source: EncoderRef,
+    shard: Shard,
+    root: str,
+    device: str,
+    threads: int | None,
+    params: PreprocessParams,
+    *,
+    parts: bool,
+) -> EncodeReport:
+    """What `encode_shard` does."""
     modality, encoder, table = source.modality, source.encoder, source.table
     spec = spec_of(encoder, modality)
     start = time.perf_counter()
