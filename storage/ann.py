@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import lru_cache
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 from storage.errors import StorageError
 from storage.filters import Filter
+from storage.neighbours import K, count_rows, nearest
 from storage.tables import Store, matrix, named
 
 if TYPE_CHECKING:
-    from lancedb.query import LanceVectorQueryBuilder
+    from lance import LanceDataset
     from lancedb.table import Table
     from scipy.sparse import csr_array
 
@@ -31,9 +30,7 @@ _CELLS = 2**24  # of its distances held at once
 _SAMPLES_OF_BITS, _BITS_PARTITIONS = 256, 256  # with fewer rows a partition LanceDB's k-means makes fewer of them
 _NARROWED = "modality"  # what nearly every search is narrowed by: with an index of it a filter costs nothing
 _CENTROIDS = 2**19  # numbers in all of them: of a million, Lance looks for a row's partition by a graph, and errs
-_K = 10
 _OWN_PROBES = 100
-_REACH = 0.9  # for n times the hits, or an n-th of the rows, n to this power times the partitions (README)
 
 # query parameters by growing cost: the first that reaches the target is kept
 _LADDERS: dict[str, list[dict[str, int]]] = {
@@ -124,7 +121,6 @@ def build_index(
         count = partitions or _partitions(chosen, rows, width)
         with named(name):
             _build(table, chosen, metric, count, rows, seed)
-        table = store.open(name)
     with named(name):
         _drop_others(table, chosen)
     index = Index(
@@ -138,7 +134,7 @@ def build_index(
         seconds=time.perf_counter() - start,
         tried=[],
     )
-    return _tuned(table, index, probes, _LADDERS[chosen])
+    return _tuned(store.dataset(name), index, probes, _LADDERS[chosen])
 
 
 def refresh_index(
@@ -164,24 +160,24 @@ def refresh_index(
             with named(name):
                 narrowed = [one.name for one in table.list_indices() if one.columns == [_NARROWED]]
                 table.to_lance().optimize.optimize_indices(index_names=[column, *narrowed])
-            table = store.open(name)
     ladder = _LADDERS[index.kind]
-    found = _tuned(table, index, probes, ladder[ladder.index(index.query) :] if index.query in ladder else ladder)
+    ladder = ladder[ladder.index(index.query) :] if index.query in ladder else ladder
+    found = _tuned(store.dataset(name), index, probes, ladder)
     return found if found.recall >= index.target or index.kind == "exact" else None
 
 
 def _tuned(
-    table: Table, index: Index, probes: Sequence[tuple[Array, Filter | None]], ladder: Sequence[dict[str, int]]
+    data: LanceDataset, index: Index, probes: Sequence[tuple[Array, Filter | None]], ladder: Sequence[dict[str, int]]
 ) -> Index:
     """The index with the first query parameters of the ladder that reach its target, or the best ones."""
-    probes = [probe for probe in probes if len(probe[0])] or _own_probes(table)
-    exact = [_exact(table, queries, where, index.metric) for queries, where in probes]
-    counts = [_count(table, where) for _, where in probes]
+    probes = [probe for probe in probes if len(probe[0])] or _own_probes(data)
+    exact = [_exact(data, queries, where, index.metric) for queries, where in probes]
+    counts = [count_rows(data, where) for _, where in probes]
     index = index.model_copy(update={"fewest": min((one for one in counts if one), default=0)})
     tried: list[dict[str, float]] = []
     best: tuple[float, dict[str, int]] = (-1.0, {})
     for query in ladder:
-        hits, took = _trial(table, index.model_copy(update={"query": query}), probes, exact)
+        hits, took = _trial(data, index.model_copy(update={"query": query}), probes, exact)
         recall = float(np.mean(hits)) if hits else 1.0
         tried.append(_told(recall, took) | dict(query))
         if recall > best[0]:
@@ -198,116 +194,34 @@ def recall_by_time(
 
     Queries go in batches, as the probes hold them. An index that is exact has no ladder: [].
     """
-    table = store.open(name)
-    probes = [probe for probe in probes if len(probe[0])] or _own_probes(table)
+    data = store.dataset(name)
+    probes = [probe for probe in probes if len(probe[0])] or _own_probes(data)
     with named(name):
         begun = time.perf_counter()
-        exact = [_exact(table, queries, where, index.metric) for queries, where in probes]
+        exact = [_exact(data, queries, where, index.metric) for queries, where in probes]
         took = (time.perf_counter() - begun) / max(sum(len(queries) for queries, _ in probes), 1)
         points = []
         for query in _LADDERS[index.kind] if index.kind != "exact" else ():
-            hits, spent = _trial(table, index.model_copy(update={"query": query}), probes, exact)
+            hits, spent = _trial(data, index.model_copy(update={"query": query}), probes, exact)
             points.append(_told(float(np.mean(hits)) if hits else 1.0, spent) | dict(query))
     return points, round(1000 * took, 3)
 
 
 def _trial(
-    table: Table, index: Index, probes: Sequence[tuple[Array, Filter | None]], exact: Sequence[list[pa.Table]]
+    data: LanceDataset, index: Index, probes: Sequence[tuple[Array, Filter | None]], exact: Sequence[list[pa.Table]]
 ) -> tuple[list[float], float]:
     """The recall of each probe, and seconds a query."""
     begun = time.perf_counter()
     hits = [
         recall
         for (queries, where), truth in zip(probes, exact, strict=True)
-        for recall in _recalls(nearest(table, queries, _K, index, where=where, columns=["key"]), truth)
+        for recall in _recalls(nearest(data, queries, K, index, where=where, columns=["key"]), truth)
     ]
     return hits, (time.perf_counter() - begun) / max(len(hits), 1)
 
 
 def _told(recall: float, seconds: float) -> dict[str, float]:
     return {"recall": round(recall, 4), "milliseconds": round(1000 * seconds, 3)}
-
-
-def nearest(
-    table: Table,
-    queries: Array,
-    k: int,
-    index: Index,
-    *,
-    where: Filter | None = None,
-    columns: Sequence[str] = ("key",),
-    exact: bool = False,
-    matching: int | None = None,
-) -> list[pa.Table]:
-    """The `k` nearest rows of each query (n, dim): a table of `columns` and `_distance`, nearest first, a query.
-
-    Distance is 1 − cosine, or the squared Euclidean one. Rows written after the index was built are found as well.
-    `matching` is how many rows satisfy `where`, for who knows it; else they are counted.
-    """
-    if not len(queries):
-        return []
-    wanted = max(k, _K)  # the parameters are tuned for `_K` hits: fewer would be refined from too few candidates
-    probes = 0
-    if not exact and index.kind != "exact":
-        matching = matching if matching is not None or where is None else _count(table, where)
-        sparser = 1.0 if matching is None else (index.fewest or index.rows) / max(matching, 1)
-        probes = _probed(index, wanted, sparser)
-        # where partitions hold few rows that match, to compare these one and all is less; a graph skips the others
-        exact = sparser > 1 and "ef" not in index.query and probes * index.rows > (matching or 0) * index.partitions
-    if index.kind == "binary" and not exact:
-        return [_nearest_bits(table, query, k, index, where, columns, probes) for query in queries]
-    search = _search(table, list(np.asarray(queries, np.float32)), "vector", index.metric, where)
-    if exact or index.kind == "exact":
-        search = search.bypass_vector_index()
-    else:
-        refine = index.query.get("refine_factor", 1)
-        search = search.nprobes(probes)
-        if "ef" in index.query:
-            search = search.ef(max(index.query["ef"], wanted * refine))  # Lance refuses an ef below the candidates
-        if refine > 1:
-            search = search.refine_factor(refine)
-    found = search.select([*columns, "_distance"]).limit(wanted).to_arrow()
-    return [one.slice(0, k) for one in _by_query(found, len(queries))]
-
-
-def sign_bits(vectors: Array) -> npt.NDArray[np.uint8]:
-    """Signs of vectors (n, dim) after a fixed random rotation, eight to a byte: (n, ⌈dim / 8⌉).
-
-    The share of unequal bits then estimates the angle (Charikar 2002). Without the rotation the many weak directions of
-    a joint space would outvote the few strong ones.
-
-    >>> sign_bits(np.array([[1.0, 0.0], [-2.0, 0.0]], np.float32)).sum(0).tolist()
-    [192]
-    """
-    return np.packbits(vectors @ _rotation(vectors.shape[1]) > 0, axis=1)
-
-
-@lru_cache(maxsize=4)
-def _rotation(dim: int) -> Array:
-    """A random orthogonal matrix, always the same."""
-    q, r = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
-    return np.asarray(q * np.sign(np.diag(r)), np.float32)
-
-
-def bits_column(vectors: Array) -> pa.Array:
-    """The signs of vectors as a fixed-size list column."""
-    bits = sign_bits(vectors)
-    return pa.FixedSizeListArray.from_arrays(pa.array(bits.reshape(-1)), bits.shape[1])
-
-
-def _search(table: Table, query: Any, column: str, metric: str, where: Filter | None) -> LanceVectorQueryBuilder:
-    search = cast("LanceVectorQueryBuilder", table.search(query, vector_column_name=column, query_type="vector"))
-    search = search.distance_type(cast("Any", metric))  # a wrong one would pass the index by in silence
-    return search if where is None else search.where(where.sql, prefilter=True)
-
-
-def _probed(index: Index, k: int, sparser: float) -> int:
-    """Partitions that `k` hits span where rows that match are so many times sparser than those it was tuned on."""
-    return min(int(np.ceil(index.query["nprobes"] * (k / _K * max(1.0, sparser)) ** _REACH)), index.partitions)
-
-
-def _count(table: Table, where: Filter | None) -> int:
-    return int(table.count_rows(None if where is None else where.sql))
 
 
 def _partitions(kind: Kind, rows: int, dim: int) -> int:
@@ -391,13 +305,13 @@ def _members(sample: Array, centres: Array) -> csr_array:
     return csr_array(ones, shape=(len(centres), len(sample)))
 
 
-def _exact(table: Table, queries: Array, where: Filter | None, metric: Literal["cosine", "l2"]) -> list[pa.Table]:
+def _exact(data: LanceDataset, queries: Array, where: Filter | None, metric: Literal["cosine", "l2"]) -> list[pa.Table]:
     index = Index(kind="exact", metric=metric, partitions=0, query={}, recall=1, target=1, rows=0, seconds=0, tried=[])
-    return nearest(table, queries, _K, index, where=where, columns=["key"])
+    return nearest(data, queries, K, index, where=where, columns=["key"])
 
 
-def _own_probes(table: Table) -> list[tuple[Array, Filter | None]]:
-    rows = table.search().select(["vector"]).limit(_OWN_PROBES).to_arrow()
+def _own_probes(data: LanceDataset) -> list[tuple[Array, Filter | None]]:
+    rows = data.to_table(["vector"], limit=_OWN_PROBES)
     return [(matrix(rows["vector"].combine_chunks()), None)] if rows.num_rows else []
 
 
@@ -407,7 +321,7 @@ def _standard_error(shares: Sequence[float]) -> float:
 
 
 def _recalls(found: list[pa.Table], truth: list[pa.Table]) -> list[float]:
-    """Share of the `_K` nearest found, a query; one as near as the last of them counts, for equal contents tie."""
+    """Share of the `K` nearest found, a query; one as near as the last of them counts, for equal contents tie."""
     shares: list[float] = []
     for one, other in zip(found, truth, strict=True):
         if len(other):
@@ -415,30 +329,3 @@ def _recalls(found: list[pa.Table], truth: list[pa.Table]) -> list[float]:
             near = np.count_nonzero(one["_distance"].to_numpy() <= last + 1e-6 * (1 + abs(last)))
             shares.append(min(int(near), len(other)) / len(other))
     return shares
-
-
-def _nearest_bits(
-    table: Table, query: Array, k: int, index: Index, where: Filter | None, columns: Sequence[str], probes: int
-) -> pa.Table:
-    """Hamming search on sign bits, over-fetched, re-ranked by the vectors themselves."""
-    wanted = max(k, _K)
-    search = _search(table, sign_bits(query[None])[0], "bits", "hamming", where).nprobes(probes)
-    search = search.limit(wanted * index.query["overfetch"])
-    found = search.select([*dict.fromkeys([*columns, "vector", "_distance"])]).to_arrow()  # without it Lance warns
-    vectors = matrix(found["vector"].combine_chunks())
-    if index.metric == "cosine":
-        distance = 1 - vectors @ query / np.maximum(np.linalg.norm(vectors, axis=1) * np.linalg.norm(query), 1e-12)
-    else:
-        distance = ((vectors - query) ** 2).sum(1)
-    order = np.argsort(distance, kind="stable")[:k]
-    found = found.select(list(columns)).take(order)
-    return found.append_column("_distance", pa.array(distance[order].astype(np.float32)))
-
-
-def _by_query(found: pa.Table, n: int) -> list[pa.Table]:
-    if "query_index" not in found.column_names:
-        return [found]
-    place = found["query_index"].to_numpy()
-    found = found.drop_columns(["query_index"]).take(np.argsort(place, kind="stable")).combine_chunks()
-    ends = np.searchsorted(np.sort(place), np.arange(n + 1))
-    return [found.slice(first, last - first) for first, last in pairwise(ends.tolist())]

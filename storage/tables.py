@@ -22,6 +22,7 @@ from storage.remote import await_endpoint, cannot_connect, is_remote, refused_by
 from storage.schemas import SCHEMA_VERSION, VERSION_KEY, key_of
 
 if TYPE_CHECKING:
+    from lance import LanceDataset
     from lancedb.db import LanceDBConnection
     from lancedb.table import Table
 
@@ -98,6 +99,22 @@ class Store:
             except (ValueError, GoneError) as error:
                 raise StorageError(f"version {version} of table {name} is gone", "run align again") from error
         return table
+
+    def dataset(self, name: str, version: int | None = None) -> LanceDataset:
+        """The newest version of a table, or a given one, as Lance itself reads it: for searches by vector.
+
+        What it has read of indexes stays in memory, for all data sets of this store. Raises as `open` does.
+        """
+        with named(name):
+            return self.open(name, version).to_lance(session=self._session)
+
+    @cached_property
+    def _session(self) -> object:
+        import lance
+
+        return lance.Session(  # type: ignore[attr-defined]
+            index_cache_size_bytes=_INDEXES, metadata_cache_size_bytes=_MANIFESTS
+        )
 
     def create(self, name: str, schema: pa.Schema) -> Table:
         """The table `name`, made with `schema` if it is not there yet; one that is there keeps its own metadata."""

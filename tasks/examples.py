@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from storage import schemas
-from storage.ann import nearest
 from storage.filters import eq, isin
+from storage.neighbours import nearest
 from storage.tables import Store, matrix
 from tasks.media.image import Pixels, decode
 from tasks.media.registry import Limits, MediaError
@@ -52,11 +52,11 @@ def held_out_examples(store: Store, aligned: Aligned, split: str, texts: int = 3
     if not queries.num_rows:
         return []
     vectors = matrix(queries["vector"].combine_chunks())
-    table = store.open(space.table)
+    data = store.dataset(space.table)
     out = []
     for row, vector in zip(queries.select(["key", "text"]).to_pylist(), vectors, strict=True):
         (hits,) = nearest(
-            table, vector[None], _FETCH, aligned.index.index, where=eq("modality", "image"), columns=columns
+            data, vector[None], _FETCH, aligned.index.index, where=eq("modality", "image"), columns=columns
         )
         scores = 2 * matrix(hits["vector"].combine_chunks()) @ vector - hits["hubness_text"].to_numpy()
         best = hits.select(["key", "collection", "uri"]).take(pa.array((-scores).argsort(kind="stable")[:pictures]))

@@ -12,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.ann import Index, nearest
+from storage.ann import Index
 from storage.filters import Filter, eq
 from storage.fulltext import full_text_search
+from storage.neighbours import count_rows, nearest
 from storage.tables import Store, matrix
 from tasks.conditions import Condition, Where, split
 from tasks.narrowing import Narrowed, matching_keys, narrow
 from tasks.retrieval.knn import top_k
 
 if TYPE_CHECKING:
+    from lance import LanceDataset
     from lancedb.table import Table
 
 Array = npt.NDArray[np.float32]
@@ -66,6 +68,10 @@ class Galleries:
         """The table, opened at its version."""
         return self.store.open(self.name, self.version)
 
+    @cached_property
+    def _data(self) -> LanceDataset:
+        return self.store.dataset(self.name, self.version)
+
     def narrowed(self, modality: str, where: Where | None) -> Narrowed:
         """The items of a modality that satisfy `where`. Raises `UserError` for an unknown attribute."""
         columns, checks = split(where)
@@ -103,8 +109,8 @@ class Galleries:
         return matching_keys(self.store, self.name, self.version, narrowed)
 
     def _ask(self, queries: Array, k: int, where: Filter, columns: list[str]) -> list[pa.Table]:
-        matching = self._once(self._counts, where, lambda: int(self.table.count_rows(where.sql)))
-        return nearest(self.table, queries, k, self._index, where=where, columns=columns, matching=matching)
+        matching = self._once(self._counts, where, lambda: count_rows(self._data, where))
+        return nearest(self._data, queries, k, self._index, where=where, columns=columns, matching=matching)
 
     def _found(self, rows: pa.Table) -> Found:
         distance = rows["_distance"].to_numpy()

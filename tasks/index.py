@@ -19,7 +19,7 @@ from tasks.policies import RETRY, code_version
 from tasks.refs import IndexRef, SpaceRef
 from tasks.spent import spending
 
-_CODE = ("tasks/index.py", "storage/ann.py", "storage/fulltext.py")
+_CODE = ("tasks/index.py", "storage/ann.py", "storage/neighbours.py", "storage/fulltext.py")
 _PROBES = 100
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage.ann import Index, nearest
+from storage.ann import Index
 from storage.filters import Filter, eq, isin
 from storage.marks import latest
+from storage.neighbours import nearest
 from storage.tables import Store, matrix, named, patient
 from tasks.parts import moments_table
 from tasks.refs import IndexRef
@@ -103,8 +104,8 @@ class Locator:
     def _search(self, vector: Array, fetch: int, where: Filter, columns: list[str]) -> pa.Table:
         def search() -> pa.Table:
             with named(self._table):
-                table = self._store.open(self._table)
-                return nearest(table, vector[None], fetch, self._index, where=where, columns=columns)[0]
+                data = self._store.dataset(self._table)
+                return nearest(data, vector[None], fetch, self._index, where=where, columns=columns)[0]
 
         return patient(search)
 

@@ -29,7 +29,7 @@ from tasks.spent import spending
 
 _CODE = ("tasks/moments.py", "tasks/parts.py", "tasks/alignment/space.py", "tasks/alignment/features.py",
          "tasks/alignment/maps.py", "tasks/retrieval/hubness.py")  # fmt: skip
-_INDEX = ("tasks/moments.py", "tasks/index.py", "storage/ann.py")
+_INDEX = ("tasks/moments.py", "tasks/index.py", "storage/ann.py", "storage/neighbours.py")
 _PARTS, _CONTENTS = 20_000, 1_000  # that are projected at once, about
 
 Vectors = npt.NDArray[np.float32]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage import ann
+from storage import neighbours
 from storage.ann import Index
 from storage.filters import Filter
 from storage.tables import Store, matrix
@@ -46,7 +46,7 @@ def nearest(
     """
     if index.kind == "exact" or store.count(table, where) < exact_below:
         return _exact(store, table, queries, k, index, where)
-    found = ann.nearest(store.open(table), queries, k, index, where=where, columns=["key"])
+    found = neighbours.nearest(store.dataset(table), queries, k, index, where=where, columns=["key"])
     out = _nothing(len(queries), k)
     keys = out.keys.tolist()
     for row, one in enumerate(found):

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from prefect import task
 
 from storage import schemas
-from storage.ann import bits_column
 from storage.filters import Filter, between, eq, isin, ne
 from storage.generated import texts_of
 from storage.marks import remembered
+from storage.signs import bits_column
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.align import open_space, vectors_of

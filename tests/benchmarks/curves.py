@@ -23,8 +23,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage import ann, schemas
-from storage.ann import Index, Kind, bits_column, build_index, kind_for
+from storage.ann import Index, Kind, build_index, kind_for
 from storage.filters import eq
+from storage.signs import bits_column
 from storage.tables import Store, matrix, vector_column
 from storage.workspace import Workspace
 from tasks.encoders.runtime import cpu_count

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage import schemas
-from storage.ann import bits_column
+from storage.signs import bits_column
 from storage.tables import Store, vector_column
 
 Array = npt.NDArray[np.float32]

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pytest
 
 from storage import schemas
-from storage.ann import KINDS, Index, Kind, build_index, kind_for, nearest, recall_by_time, sign_bits
+from storage.ann import KINDS, Index, Kind, build_index, kind_for, recall_by_time
 from storage.errors import StorageError
 from storage.filters import Filter, eq, isin
+from storage.neighbours import nearest
+from storage.signs import sign_bits
 from storage.tables import Store
 from tests.storage.rows import Array, spaced, unit
 
@@ -77,11 +79,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def check(store: Store, index: Index, least: float = 0.95) -> None:
     """recall@10 on searches the index was not tuned on, and every distance against the oracle's."""
-    table = store.open("space_a")
+    data = store.dataset("space_a")
     for first, modality in ((200, "image"), (201, "text")):
         queries = QUERIES[first:350:2]
         keys, _ = oracle(queries, 10, modality, index.metric)
-        found = nearest(table, queries, 10, index, where=eq("modality", modality))
+        found = nearest(data, queries, 10, index, where=eq("modality", modality))
         assert recall(found, keys) >= least, (modality, index)
         for query, one in zip(queries[:10], found, strict=False):
             rows = [int(key[1:]) for key in one["key"].to_pylist()]
@@ -132,22 +134,22 @@ def test_recall_with_many_partitions(store: Store, kind: Kind, partitions: int) 
 @pytest.mark.parametrize("kind", ["IVF_FLAT", "IVF_HNSW_SQ", "binary"])
 def test_searches_use_the_index(small: Store, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search passes through the index, and its filter through that of the modality: its plan says so."""
-    from lancedb.query import LanceVectorQueryBuilder
+    from lance.dataset import LanceScanner
 
     index = build_index(small, "space_a", probes(8), kind=kind, target=0.5)
     plans: list[str] = []
-    run = LanceVectorQueryBuilder.to_arrow
+    run = LanceScanner.to_table
 
-    def planned(self: LanceVectorQueryBuilder, **options: object) -> pa.Table:
+    def planned(self: LanceScanner) -> pa.Table:
         plans.append(self.explain_plan())
         return run(self)
 
-    monkeypatch.setattr(LanceVectorQueryBuilder, "to_arrow", planned)
+    monkeypatch.setattr(LanceScanner, "to_table", planned)
     for queries in (QUERIES[:1], QUERIES[:3]):
-        nearest(small.open("space_a"), queries, 5, index, where=eq("modality", "text"))
+        nearest(small.dataset("space_a"), queries, 5, index, where=eq("modality", "text"))
     assert all("ANN" in plan and "ScalarIndexQuery" in plan for plan in plans)
     plans.clear()
-    nearest(small.open("space_a"), QUERIES[:1], 5, index, exact=True)
+    nearest(small.dataset("space_a"), QUERIES[:1], 5, index, exact=True)
     assert ["ANN" in plan for plan in plans] == [False]
 
 
@@ -157,8 +159,8 @@ def test_lists_of_any_length(small: Store, kind: Kind) -> None:
     index = build_index(small, "space_a", probes(8), kind=kind)
     rough = {"nprobes": 7, "overfetch": 3, "refine_factor": 2, "ef": 16}
     index = index.model_copy(update={"query": {name: rough[name] for name in index.query}})
-    table = small.open("space_a")
-    lists = {k: nearest(table, QUERIES[200::4], k, index, where=eq("modality", "image")) for k in (1, 3, 10, 50, 300)}
+    data = small.dataset("space_a")
+    lists = {k: nearest(data, QUERIES[200::4], k, index, where=eq("modality", "image")) for k in (1, 3, 10, 50, 300)}
     for k, found in lists.items():
         assert [len(one) for one in found] == [k] * 50
         assert all((np.diff(one["_distance"].to_numpy()) >= 0).all() for one in found)
@@ -167,12 +169,23 @@ def test_lists_of_any_length(small: Store, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_company_changes_nothing(small: Store, kind: Kind) -> None:
+    """A query among others finds what it finds alone, in the same order and at the same distances."""
+    data, index = small.dataset("space_a"), build_index(small, "space_a", probes(8), kind=kind, target=0.5)
+    many = nearest(data, QUERIES[200:230], 7, index, where=eq("modality", "image"))
+    for query, one in zip(QUERIES[200:230], many, strict=True):
+        (alone,) = nearest(data, query[None], 7, index, where=eq("modality", "image"))
+        assert one["key"].to_pylist() == alone["key"].to_pylist()
+        np.testing.assert_allclose(one["_distance"].to_numpy(), alone["_distance"].to_numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_narrow_filter_loses_nothing(small: Store, kind: Kind) -> None:
     """Of a few rows, wherever their partitions lie, the nearest are found as among all, whatever the probes."""
     index = build_index(small, "space_a", probes(8), kind=kind, target=0.5)
     chosen = np.sort(np.random.default_rng(5).choice(2_000, 30, replace=False))
     queries = QUERIES[200:220]
-    found = nearest(small.open("space_a"), queries, 10, index, where=isin("key", KEYS[chosen].tolist()))
+    found = nearest(small.dataset("space_a"), queries, 10, index, where=isin("key", KEYS[chosen].tolist()))
     near = queries.astype(np.float64) @ VECTORS[chosen].astype(np.float64).T
     assert [one["key"].to_pylist() for one in found] == KEYS[chosen][np.argsort(-near, axis=1)[:, :10]].tolist()
 
@@ -181,7 +194,7 @@ def test_long_lists_look_further(store: Store) -> None:
     """Recall holds for lists that span more partitions than ten neighbours do."""
     index = build_index(store, "space_a", probes(), kind="IVF_FLAT", target=0.97)
     keys, _ = oracle(QUERIES[200::4], 500, "image", "cosine")
-    found = nearest(store.open("space_a"), QUERIES[200::4], 500, index, where=eq("modality", "image"))
+    found = nearest(store.dataset("space_a"), QUERIES[200::4], 500, index, where=eq("modality", "image"))
     assert recall(found, keys) >= 0.95
 
 
@@ -192,7 +205,7 @@ def test_exact_search_is_exact(store: Store, metric: str) -> None:
     index = other.model_copy(update={"metric": metric})
     queries = QUERIES[:20] * np.float32(3)  # cosine looks at directions alone, the squared distance does not
     keys, distances = oracle(queries, 15, "text", metric)
-    found = nearest(store.open("space_a"), queries, 15, index, where=eq("modality", "text"), exact=True)
+    found = nearest(store.dataset("space_a"), queries, 15, index, where=eq("modality", "text"), exact=True)
     for one, row, far in zip(found, keys, distances, strict=True):
         assert one["key"].to_pylist() == row.tolist()
         np.testing.assert_allclose(one["_distance"].to_numpy(), far, atol=1e-4)
@@ -201,10 +214,10 @@ def test_exact_search_is_exact(store: Store, metric: str) -> None:
 def test_bits_are_ranked_by_the_vectors(small: Store) -> None:
     """Binary search ranks its candidates exactly as exact search ranks these rows."""
     index = build_index(small, "space_a", probes(8), kind="binary", target=0.9)
-    table = small.open("space_a")
+    data = small.dataset("space_a")
     for query in QUERIES[:10]:
-        (found,) = nearest(table, query[None], 40, index, columns=["key", "modality"])
-        (exact,) = nearest(table, query[None], 2_000, index, exact=True)
+        (found,) = nearest(data, query[None], 40, index, columns=["key", "modality"])
+        (exact,) = nearest(data, query[None], 2_000, index, exact=True)
         chosen = set(found["key"].to_pylist())
         assert found.column_names == ["key", "modality", "_distance"]
         assert found["key"].to_pylist() == [key for key in exact["key"].to_pylist() if key in chosen]
@@ -219,11 +232,11 @@ def test_rows_written_later_are_found(tmp_path: Path, kind: Kind) -> None:
     added, moved = QUERIES[300], QUERIES[301]
     store.upsert("space_a", SCHEMA, spaced(["new", KEYS[0]], np.stack([added, moved]), modality=["text"] * 2))
     store.delete_keys("space_a", [KEYS[1]])
-    table = store.open("space_a")
-    for query, key in ((added, "new"), (moved, KEYS[0])):
-        (found,) = nearest(table, query[None], 1, index, where=eq("modality", "text"))
-        assert found["key"].to_pylist() == [key]
-    (found,) = nearest(table, VECTORS[1][None], 600, index)
+    data = store.dataset("space_a")
+    for queries, keys in (([added], ["new"]), ([moved], [KEYS[0]]), ([moved, added], [KEYS[0], "new"])):
+        found = nearest(data, np.stack(queries), 1, index, where=eq("modality", "text"))
+        assert [one["key"].to_pylist() for one in found] == [[key] for key in keys]
+    (found,) = nearest(data, VECTORS[1][None], 600, index)
     assert KEYS[1] not in found["key"].to_pylist()
     assert len(set(found["key"].to_pylist())) == len(found)
 
@@ -244,7 +257,7 @@ def test_a_second_build_replaces_the_first(small: Store) -> None:
         index = build_index(small, "space_a", probes(8), kind=kind, metric="l2")  # type: ignore[arg-type]
         found = {one.name for one in small.open("space_a").list_indices()}
         assert found == {"key_idx", "modality_idx"} | ({name} if name else set())
-        (hit,) = nearest(small.open("space_a"), VECTORS[5][None], 1, index)
+        (hit,) = nearest(small.dataset("space_a"), VECTORS[5][None], 1, index)
         assert hit["key"].to_pylist() == [KEYS[5]]
 
 
@@ -252,11 +265,11 @@ def test_without_probes_the_table_is_measured(small: Store) -> None:
     """No probe, or none with a query, makes the table's own rows the probes: no recall is claimed unmeasured."""
     for given in ([], [(np.empty((0, DIM), np.float32), None)]):
         index = build_index(small, "space_a", given, kind="binary", target=0.1)
-        found = nearest(small.open("space_a"), VECTORS[:100], 10, index)
+        found = nearest(small.dataset("space_a"), VECTORS[:100], 10, index)
         near = VECTORS[:100].astype(np.float64) @ VECTORS[:2_000].T
         assert index.recall == pytest.approx(recall(found, KEYS[np.argsort(-near, axis=1)[:, :10]]))
         assert index.recall < 1
-    assert nearest(small.open("space_a"), np.empty((0, DIM), np.float32), 5, index) == []
+    assert nearest(small.dataset("space_a"), np.empty((0, DIM), np.float32), 5, index) == []
 
 
 def test_bits_tell_angles() -> None:
@@ -277,7 +290,7 @@ def test_a_filter_that_nothing_passes(small: Store) -> None:
     for kind in KINDS:
         index = build_index(small, "space_a", [*probes(8), (QUERIES[:8], nobody)], kind=kind, target=0.9)
         assert index.recall >= 0.9
-        found = nearest(small.open("space_a"), QUERIES[:2], 5, index, where=nobody)
+        found = nearest(small.dataset("space_a"), QUERIES[:2], 5, index, where=nobody)
         assert [len(one) for one in found] == [0, 0]
 
 
@@ -319,7 +332,7 @@ def test_an_empty_space_is_exact(tmp_path: Path) -> None:
     store.create("space_a", SCHEMA)
     index = build_index(store, "space_a", [])
     assert index.kind == "exact"
-    assert [len(one) for one in nearest(store.open("space_a"), QUERIES[:2], 5, index)] == [0, 0]
+    assert [len(one) for one in nearest(store.dataset("space_a"), QUERIES[:2], 5, index)] == [0, 0]
 
 
 def test_the_kind_is_chosen_by_size() -> None:

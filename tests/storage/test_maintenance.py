@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage import schemas
-from storage.ann import build_index, nearest
+from storage.ann import build_index
 from storage.errors import StorageError
 from storage.filters import eq, isin
 from storage.fulltext import build_full_text, full_text_search
 from storage.maintenance import clean, compact, needs_compaction, pin, removable, table_bytes, tag, tagged
+from storage.neighbours import nearest
 from storage.spaces import publish
 from storage.tables import Store
 from tests.storage.holders import child, read_published
@@ -90,9 +91,8 @@ def test_indexes_answer_after_compaction(store: Store, kind: str) -> None:
     clean(store, "space_a")
     assert sorted(store.strings("space_a", "key")) == before == sorted(set(KEYS) - gone)
     alive = [i for i in range(ROWS) if KEYS[i] not in gone]
-    table = store.open("space_a")
-    queries = unit(40, DIM, seed=2)
-    found = nearest(table, queries, 10, index)
+    table, queries = store.open("space_a"), unit(40, DIM, seed=2)
+    found = nearest(store.dataset("space_a"), queries, 10, index)
     scores = queries.astype(np.float64) @ VECTORS[alive].astype(np.float64).T
     truth = [{KEYS[alive[place]] for place in np.argsort(-row, kind="stable")[:10]} for row in scores]
     hits = sum(len(set(one["key"].to_pylist()) & want) for one, want in zip(found, truth, strict=True))

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from config.errors import UserError
 from storage import schemas
-from storage.ann import bits_column, build_index
+from storage.ann import build_index
 from storage.filters import eq
 from storage.fulltext import build_full_text
+from storage.signs import bits_column
 from storage.tables import Store, vector_column
 from tasks import galleries, narrowing
 from tasks.conditions import FIELDS, Condition, parse, split

@@ -10,9 +10,9 @@ import pytest
 
 from config.params import IndexParams
 from storage import schemas
-from storage.ann import bits_column
 from storage.filters import eq
 from storage.marks import remember
+from storage.signs import bits_column
 from storage.tables import Store, vector_column
 from tasks.index import index_vectors
 from tasks.locate import Locator

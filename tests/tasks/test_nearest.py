@@ -72,9 +72,9 @@ def test_the_filter_decides_the_size(store: Store, monkeypatch: pytest.MonkeyPat
     """What counts is how many rows satisfy the filter: 2,000 pictures are few, 4,000 texts are many."""
     index = index_of(store, "IVF_FLAT")
     asked: list[int] = []
-    real = tasks.nearest.ann.nearest
+    real = tasks.nearest.neighbours.nearest
     monkeypatch.setattr(
-        tasks.nearest.ann, "nearest", lambda *args, **more: asked.append(1) or real(*args, **more)
+        tasks.nearest.neighbours, "nearest", lambda *args, **more: asked.append(1) or real(*args, **more)
     )  # fmt: skip
     nearest(store, "space", QUERIES, 3, index, where=eq("modality", "image"), exact_below=3_000)
     assert not asked

@@ -22,8 +22,8 @@ import tasks.promote
 import tasks.upkeep
 from config.params import PipelineParams
 from storage import schemas
-from storage.ann import sign_bits
 from storage.promotions import manifest_of
+from storage.signs import sign_bits
 from storage.tables import Store, matrix
 from storage.workspace import Workspace
 from tasks.align import open_space
