@@ -221,10 +221,11 @@ def main() -> None:
     told = (
         f"{len(names)} sentences, {len(images.groups)} pictures, {len(audio.groups)} sounds in "
         f"{len(np.unique(audio.groups))} groups. Speech is left out. Text → image: a fifth of the groups held out, "
-        f"split seeds 0–4, one picture a caption in the gallery. Sounds: 5 folds over their groups, by {len(REPEATS)} "
-        "seeds; the gallery is the sounds of the fold; text → audio and the pivot by one space, fitted on the pictures "
-        "and sentences outside the fold, to which the sounds are bound through their sentences. CCA, values chosen by "
-        "folds inside the training groups, hubness correction; intervals by bootstrap over groups.\n\n"
+        f"split seeds 0–4, one picture a caption in the gallery. Sounds, by the demo's encoders: 5 folds over their "
+        f"groups, by {len(REPEATS)} seeds; the gallery is the sounds of the fold; text → audio and the pivot by one "
+        "space, fitted on the pictures and sentences outside the fold, to which the sounds are bound through their "
+        "sentences. CCA, values chosen by folds inside the training groups, hubness correction; intervals by bootstrap "
+        "over groups.\n\n"
     )
     share = (
         f"\n\nimage → audio through the text pivot alone reaches {ways[0].mean / ways[1].mean:.0%} of the hit_rate@1 "
