@@ -91,5 +91,11 @@ def _choose(problem: Problem) -> Choice:
     more = soft.choose(problem)  # its best may be no round, and that is CCA
     tried += [{"method": "soft"} | one for one in more.tried]
     why += f", {more['rounds']} rounds of pseudo-pairs {more.rsum:.1f}"
-    name, best = ("soft", more) if more["rounds"] else ("cca", first)
+    name, best = ("soft", more) if more["rounds"] and more.rsum > _best(first) else ("cca", first)
     return Choice({"method": name} | dict(best.values), tried, why)
+
+
+def _best(choice: Choice) -> float:
+    """The best rsum on all folds, that of the values taken or another: what rounds must surpass."""
+    folds = max(one["folds"] for one in choice.tried)
+    return max(float(one["rsum"]) for one in choice.tried if one["folds"] == folds)

@@ -1,7 +1,10 @@
 """Regularised CCA with Σ^p: a trial costs two triangular solutions and one small SVD. Sources: see `alignment.cca`.
 
 Where one side stands in a joint space already, both maps are moved to the other side: x·A·Σ^2p·Bᵀ against y as it is
-ranks by the same dot products as x·A·Σ^p against y·B·Σ^p.
+ranks by the same dot products as x·A·Σ^p against y·B·Σ^p. There pairs are few as a rule, and the search starts from
+`CALM`: neither side is whitened, so that no covariance is learned from them. A and B are then the singular vectors of
+Cxy (Tucker 1958, inter-battery factor analysis), and the root of its singular values stands between Cxy itself and the
+rotation of Procrustes.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ NAMES = ("rx", "ry", "p")
 RIDGES_X = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 RIDGES_Y = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 POWERS = (0.5, 0.7, 0.85, 1.0, 1.5)
+CALM = (10_000.0, 10_000.0, 0.25)
+"""(rx, ry, p) that stand when binding, unless others are surely better: beside such ridges a covariance is nothing."""
 _START = (2, 2)
 """Where the walk begins: the places of (1, 0.3)."""
 
@@ -33,7 +38,8 @@ def choose(problem: Problem) -> Choice:
     """(rx, ry, p) by cross-validation over groups; with many pairs the ridges are found by a walk uphill."""
     if "cca" not in problem.chosen:
         explore = None if len(problem.pairs) < FEW else _walk
-        problem.chosen["cca"] = best_of(problem, NAMES, trials, explore)
+        start = None if problem.rest is None else CALM
+        problem.chosen["cca"] = best_of(problem, NAMES, trials, explore, start)
     return problem.chosen["cca"]
 
 
@@ -52,12 +58,15 @@ def linear(problem: Problem, a: Array, b: Array) -> Maps:
 
 
 def trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, Array]]:
-    """Score each (rx, ry, p) of the grid, or those in `only`."""
+    """Score each (rx, ry, p) of the grid, or those in `only`, among which `CALM` may be."""
     at = _scorer(fold)
     for rx, ry in product(RIDGES_X, RIDGES_Y):
         powers = [p for p in POWERS if only is None or (rx, ry, p) in only]
         if powers:
             yield from at(rx, ry, powers)
+    if only and CALM in only:
+        rx, ry, p = CALM
+        yield from at(rx, ry, [p])
 
 
 def _walk(fold: Fold) -> list[tuple[Key, Array]]:

@@ -16,6 +16,7 @@ Scored = Iterable[tuple[Key, Array]]
 Trials = Callable[[Fold, set[Key] | None], Scored]
 _FINALISTS, _FEW_FINALISTS = 12, 40
 _HOPELESS = -4.0  # standard errors behind the rival, after the best of many values on the first fold
+_SURELY = 2.0  # standard errors by which the best of many values must be ahead of those that stand
 FEW = 1_000
 """Pairs below which one fold says little, and a trial costs little."""
 
@@ -25,23 +26,29 @@ def best_of(
     names: tuple[str, ...],
     trials: Trials,
     explore: Callable[[Fold], Scored] | None = None,
+    start: Key | None = None,
 ) -> Choice:
     """The values with the best mean over the folds. `trials(fold, only)` scores the keys in `only`, or all of them.
 
     `explore` takes the place of all of them on the first fold. Where the best of that fold is far behind the problem's
     rival, the other folds are left out: they would cost most of the time and change nothing.
+    `start` stands unless the best is surely better: on few pairs the best of many values is so by luck.
     """
     first, *others = problem.folds
-    found = explore(first) if explore else trials(first, None)
+    found = list(explore(first) if explore else trials(first, None))
+    found += trials(first, {start}) if start else ()
     held: dict[Key, list[Array]] = {key: [values] for key, values in found}
     finalists = _FINALISTS if len(problem.pairs) >= FEW else _FEW_FINALISTS
     best = sorted(held, key=lambda key: -held[key][0].mean())[:finalists]
     if problem.rival and gain_in_errors(held[best[0]], problem.rival, len(problem.pairs)) < _HOPELESS:
         best, others = best[:1], []
+    tried_on = {*best, start} if start else set(best)
     for fold in others:
-        for key, values in trials(fold, set(best)):
+        for key, values in trials(fold, tried_on):
             held[key].append(values)
     winner = max(best, key=lambda key: rsum_of(held[key]))
+    if start and gain_in_errors(held[winner], held[start], len(problem.pairs)) < _SURELY:
+        winner = start
     tried = [
         dict(zip(names, key, strict=True)) | {"rsum": round(rsum_of(some), 3), "folds": len(some)}
         for key, some in sorted(held.items())

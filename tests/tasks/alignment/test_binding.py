@@ -8,6 +8,7 @@ import pytest
 
 from tasks.alignment.binding import bind
 from tasks.alignment.fit import Fitted, View, fit_space
+from tasks.alignment.methods.cca import CALM
 from tasks.alignment.methods.rounds import ROUNDS
 from tasks.alignment.plan import Plan
 from tasks.alignment.space import JointSpace
@@ -121,6 +122,22 @@ def test_the_bound_head_ranks_as_cca_does(world: World, base: JointSpace) -> Non
         hits(space.project("sound", items["sound"]), space.project("words", items["words"])) for space in (made, direct)
     ]
     assert ranked[0] >= 0.85 * ranked[1]
+
+
+def test_calm_values_know_of_no_covariance(world: World, base: JointSpace) -> None:
+    """They stand where few pairs judge, and map x by U·√S·Vᵀ, with USVᵀ = xᵀz by NumPy; many pairs overrule them."""
+    c = concepts(30, 3)
+    x, z = world.seen(c, "sound", 4), base.project("words", {"e": world.seen(c, "words", 4)})
+    made = bind(base, view("sound", x), "words", z, same(30), NONE, PLAN).space
+    assert tuple(made.facts["bound"]["sound"]["chosen"][name] for name in ("rx", "ry", "p")) == CALM
+    u, s, vt = np.linalg.svd(made.heads["sound"].features.apply({"e": x}).T @ z, full_matrices=False)
+    right = (u * np.sqrt(s)) @ vt
+    found = made.heads["sound"].map.arrays()["matrix"]
+    np.testing.assert_allclose(found / np.linalg.norm(found), right / np.linalg.norm(right), atol=1e-4)
+    more = concepts(300, 3)
+    z = base.project("words", {"e": world.seen(more, "words", 4)})
+    other = bind(base, view("sound", world.seen(more, "sound", 4)), "words", z, same(300), NONE, PLAN).space
+    assert other.facts["bound"]["sound"]["chosen"]["rx"] < CALM[0]
 
 
 def few(world: World, base: JointSpace, rest: Array) -> tuple[JointSpace, float]:

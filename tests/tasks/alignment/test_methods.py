@@ -9,9 +9,9 @@ from tasks.alignment import methods
 from tasks.alignment.fit import View, fit_space
 from tasks.alignment.methods import cca
 from tasks.alignment.methods.auto import choose_among
-from tasks.alignment.methods.search import FEW, best_of
+from tasks.alignment.methods.search import FEW, Key, Scored, best_of
 from tasks.alignment.plan import HeadPlan, Plan
-from tasks.alignment.problem import Choice, Problem
+from tasks.alignment.problem import Choice, Fold, Problem
 from tasks.metrics.retrieval import per_query, positions, summary
 
 PLAN = {"dim": 16, "pca": 64, "heads": HeadPlan(steps=40, batch=64)}
@@ -158,3 +158,20 @@ def test_the_walk_over_the_ridges_loses_nothing_to_the_grid() -> None:
     assert len(walked.tried) < len(grid.tried) / 2
     best, *_ = sorted((one["rsum"] for one in grid.tried if one["folds"] > 1), reverse=True)
     assert next(one["rsum"] for one in walked.tried if walked.values.items() <= one.items()) > 0.99 * best
+
+
+@pytest.mark.parametrize(("gain", "winner"), [(0.3, (0.0,)), (0.33, (1.0,))])
+def test_what_stands_gives_way_only_to_what_is_surely_better(gain: float, winner: tuple[float, ...]) -> None:
+    """By hand, of 40 pairs: gains of mean g and deviation 1 are g·√40 standard errors, 1.90 and 2.09; two are asked."""
+    x, y = planted(40, 3)
+    problem = Problem(x, y, np.stack([np.arange(40)] * 2, 1), np.arange(40), Plan(folds=2, **PLAN))
+
+    def trials(fold: Fold, only: set[Key] | None) -> Scored:
+        scores = {(0.0,): np.zeros(20), (1.0,): gain + np.tile([-1.0, 1.0], 10)}
+        for key in only or [(1.0,)]:
+            yield key, scores[key].astype(np.float32)
+
+    choice = best_of(problem, ("value",), trials, start=(0.0,))
+    assert tuple(choice.values.values()) == winner
+    assert {one["folds"] for one in choice.tried} == {len(problem.folds)}
+    assert best_of(problem, ("value",), trials).values == {"value": 1.0}
