@@ -19,6 +19,7 @@ from flows.work import tell, usage
 from storage.workspace import Workspace
 from tasks.changes import both
 from tasks.encode import check_encoders, encode_shard, encoders_of, plan_encoding
+from tasks.name_classes import name_classes, to_name
 from tasks.preprocess import check_failures, gathered, group_items, preprocess_shard, scan_source
 from tasks.refs import EncodeReport, EncoderRef, Ingested, PreprocessReport
 
@@ -94,6 +95,8 @@ def ingest(
             )
             encoded.append(source)
             stages += done_now
+        for source, classes in to_name(encoded):
+            name_classes(workspace, source, classes, settings.device, workers.threads)
         quarantined = check_failures(workspace, scan.collection, read.failure_budget)
         done = Ingested(
             collection=scan.collection,

@@ -28,6 +28,7 @@ from tasks.align import load_training
 from tasks.encode import check_encoders
 from tasks.encoders.automodel_names import encoder_folder
 from tasks.ingested import collections_of, named_encoders, refs_of
+from tasks.name_classes import name_classes, to_name
 from tasks.promote import promote_space
 from tasks.refs import EncoderRef, TrainedOutcome, TrainedRef
 from tasks.train_encoder import TEXT, distinct_texts, finetune_encoder, is_lsa, train_lsa, tunable
@@ -158,7 +159,9 @@ def _taken_up(
                 settings, workers, workspace, params, name, roots[name], TEXT, trained.encoder, few=True
             )[1]
         ]
-    refs = refs_of(encoders, settings.device)
+        refs = refs_of(encoders, settings.device)
+        for source, classes in to_name(refs):
+            name_classes(workspace, source, classes, settings.device, workers.threads)
     ingested = tuple(ingested_before(workspace, name, refs, params) for name in names)
     aligned = align_spaces(params, ingested, space or "+".join(names))
     score = assess(params.assess, aligned, params.refresh_cache)

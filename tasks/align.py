@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,9 @@ from tasks.alignment.fit import Fitted, View, fit_space
 from tasks.alignment.lineage import pair_sketch
 from tasks.alignment.plan import HeadPlan, Plan
 from tasks.alignment.space import JointSpace
+from tasks.contents import TEXT
 from tasks.encode import spec_of
+from tasks.name_classes import vectors_of_names
 from tasks.refs import EncoderRef
 from tasks.sources.item import digest
 
@@ -109,7 +111,21 @@ def load_training(
         View(name, side.vectors, side.cnn, part, side.tokens)
         for name, side, part in zip(names, sides, np.split(numbers, [len(sides[0].keys)]), strict=True)
     )
+    left, right = _named(store, encoded, left, right)
     return TrainingSet(left, right, np.unique(ends, axis=0))
+
+
+def _named(store: Store, encoded: tuple[EncoderRef, ...], left: View, right: View) -> tuple[View, View]:
+    """The views; if one is of texts, the other with the classes that its encoders score, and the texts with names."""
+    if left.modality == TEXT != right.modality:
+        return _named(store, encoded, right, left)[::-1]
+    lists = {name: spec_of(name, left.modality).classes for name in left.vectors}
+    scored = min(set(lists.values()) - {""}, default="")
+    names = vectors_of_names(store, scored, encoded) if scored and right.modality == TEXT else {}
+    if not names:
+        return left, right
+    classes = tuple(name for name, one in lists.items() if one == scored)
+    return replace(left, classes=classes), replace(right, names=names)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class CaptionedItems:
         from tasks.encoders.registry import resolve
 
         for name, head in self._space.heads.items():
-            through = {encoder: f"frames:{encoder}" for encoder in head.features.maps}
+            through = {encoder: f"frames:{encoder}" for encoder in head.encoders}
             try:
                 if head.tokens is None and all(resolve(one).modality == modality for one in through.values()):
                     return Origin(name, through)
@@ -108,7 +108,8 @@ class CaptionedItems:
     ) -> tuple[dict[str, Array], npt.NDArray[np.bool_]]:
         """Stored embeddings {encoder: (n, d)} as those of the origin are, and (n,) bool: all were found."""
         tables = self._tables(modality, inside=bool(origin.through))
-        names = list(self._space.heads[origin.modality].features.maps)
+        head = self._space.heads[origin.modality]
+        names = list(head.encoders if origin.through else head.features.maps)
         found = np.full(len(contents), set(names) <= tables.keys())
         vectors: dict[str, Array] = {}
         for name in names if found.any() else ():

@@ -16,6 +16,7 @@ from storage.spaces import publish
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.encoders.automodel_names import encoder_folder
+from tasks.name_classes import NAMES, names_table
 from tasks.parts import MOMENTS, PARTS, moments_table, parts_table
 from tasks.policies import RETRY
 from tasks.refs import Aligned, Upkeep
@@ -91,7 +92,8 @@ def _unused_tables(store: Store, kept: list[Manifest], wanted: tuple[str, ...]) 
     used = spaces | {e["table"] for one in kept for e in one["encoded"]} | set(wanted)
     if any(name.startswith(PARTS) for name in wanted):
         used |= {parts_table(name) for name in used if name.startswith("embeddings_")} | set(map(moments_table, spaces))
-    kinds = ("space_", "embeddings_", "tokens_", PARTS, MOMENTS)
+    used |= {names_table(name) for name in used if name.startswith("embeddings_")}
+    kinds = ("space_", "embeddings_", "tokens_", PARTS, MOMENTS, NAMES)
     return [name for name in store.names() if name.startswith(kinds) and name not in used]
 
 

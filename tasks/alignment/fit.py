@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from tasks.alignment import methods
 from tasks.alignment.features import Features
-from tasks.alignment.maps import Attention
+from tasks.alignment.maps import Attention, Named
+from tasks.alignment.naming import Classes, Naming, unnamed
 from tasks.alignment.plan import Plan
 from tasks.alignment.problem import Choice, Problem
 from tasks.alignment.space import Head, JointSpace
@@ -28,7 +29,8 @@ _HIDDEN = 6
 class View:
     """The training items of one modality: embeddings {encoder: (n, d)}, rows aligned, and each item's group (n,).
 
-    `tokens` says which of the encoders give tokens, (n, t · d) float16, and how many t.
+    `tokens` says which of the encoders give tokens, (n, t · d) float16, and how many t. `classes` are those that give
+    scores of classes whose names are known, `names` {encoder: (c, d)} such names as the encoders of this view see them.
     """
 
     modality: str
@@ -36,11 +38,19 @@ class View:
     cnn: Mapping[str, bool]
     groups: Indices
     tokens: Mapping[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    names: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def pooled(self) -> dict[str, Array]:
-        """The embeddings that are no tokens."""
-        return {name: one for name, one in self.vectors.items() if name not in self.tokens}
+        """The embeddings that features are made of: no tokens, and no named classes unless there is nothing else."""
+        whole = {name: one for name, one in self.vectors.items() if name not in self.tokens}
+        return {name: one for name, one in whole.items() if name not in self.classes} or whole
+
+    @property
+    def naming(self) -> list[str]:
+        """The encoders whose classes are named beside the features."""
+        return [name for name in self.classes if name in self.vectors and name not in self.pooled]
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -67,19 +77,25 @@ def fit_space(
 
     The values of the plan's method are chosen by cross-validation over groups inside these items, unless `values`
     gives them. Deterministic under `plan.seed`. A refit keeps the values and the features, and is fitted on its own
-    pairs; its second argument bounds its bank.
+    pairs, without names of classes, which would know better than shuffled pairs; its second argument bounds its bank.
     Raises `ValueError` when there are too few pairs to fit anything.
     """
     if len(pairs) < 4:
         raise ValueError(f"{len(pairs)} pairs between {left.modality} and {right.modality} are too few to align")
-    features, tokens, problem = _prepared(left, right, pairs, plan, weights)
+    features, tokens, classes, problem = _prepared(left, right, pairs, plan, weights)
     choice = methods.choose(problem) if values is None else Choice(values)
     solve = methods.prepare(problem, choice)
 
     def build(links: Indices, bank: int, facts: Mapping[str, Any]) -> JointSpace:
         heads, banks = {}, {}
-        for side, (view, found) in enumerate(zip((left, right), solve(links), strict=True)):
-            heads[view.modality] = Head(features[side], found, tokens[side] if isinstance(found, Attention) else None)
+        maps = solve(links) if facts else unnamed(solve(links))
+        for side, (view, found) in enumerate(zip((left, right), maps, strict=True)):
+            heads[view.modality] = Head(
+                features[side],
+                found,
+                tokens[side] if isinstance(found, Attention) else None,
+                classes[side] if isinstance(found, Named) else None,
+            )
             banks[view.modality] = problem.joint(found, side, bank_rows(len(view), bank, plan.seed))
         return JointSpace(heads, banks, plan.hubness_k, facts)
 
@@ -109,15 +125,22 @@ def hidden_folds(left: View, right: View, pairs: Indices, plan: Plan, values: Ma
 
 def _prepared(
     left: View, right: View, pairs: Indices, plan: Plan, weights: npt.NDArray[np.float64] | None
-) -> tuple[list[Features], list[Tokens], Problem]:
-    """The features and the tokens of both sides, and what a method fits on."""
+) -> tuple[list[Features], list[Tokens], list[Classes], Problem]:
+    """The features, the tokens and the classes of both sides, and what a method fits on."""
     views = (left, right)
     features = [Features.fit(view.pooled, cnn=view.cnn, width=plan.pca) for view in views]
     tokens = [Tokens.fit(view.vectors, cnn=view.cnn, counts=view.tokens) for view in views]
+    classes = [Classes.fit(view.vectors, view.naming) for view in views]
     x, y = (one.apply(view.vectors) for one, view in zip(features, views, strict=True))
     blocks = features[0].blocks(), features[1].blocks()
     left_tokens, right_tokens = (one.apply(view.vectors) for one, view in zip(tokens, views, strict=True))
-    return features, tokens, Problem(x, y, pairs, left.groups, plan, weights, blocks, (left_tokens, right_tokens))
+    naming = None
+    for side, (own, other) in enumerate((views, views[::-1])):
+        if own.naming and other.names:
+            (logits,) = classes[side].apply(own.vectors)
+            naming = Naming.of(side, logits, features[1 - side].apply(other.names))
+    problem = Problem(x, y, pairs, left.groups, plan, weights, blocks, (left_tokens, right_tokens), naming=naming)
+    return features, tokens, classes, problem
 
 
 def shuffled_pairs(pairs: Indices, groups: Indices, seed: int) -> Indices:

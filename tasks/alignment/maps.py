@@ -156,9 +156,7 @@ class Gated(_OfArrays):
 
     def apply(self, x: Array) -> Array:
         """Features (n, width) → (n, dim)."""
-        logits = x @ self.gates + self.bias
-        weights = np.exp(logits - logits.max(1, keepdims=True))
-        weights /= weights.sum(1, keepdims=True)
+        weights = softmax(x @ self.gates + self.bias)
         return np.asarray(sum(weights[:, e, None] * (x @ one) for e, one in enumerate(self.matrices)), np.float32)
 
 
@@ -219,7 +217,43 @@ class Attention:
         return cls(**weights, counts=tuple(counts), heads=heads)
 
 
-KINDS: Sequence[type[Map]] = (Linear, Residual, Relative, Gated, Attention)
+@dataclass(frozen=True)
+class Named(_OfArrays):
+    """c + w·s with c = x·A at unit length, s = (p − p̄)·N at unit length and p the softmax of the logits of classes.
+
+    Takes features and behind them the logits: (n, width + c). `shares` p̄ (c,) are the mean p of the training items,
+    `names` N (c, dim) the places of the classes' names in the joint space; `weight` w is (1,). See `alignment.naming`.
+    """
+
+    kind: ClassVar[str] = "named"
+    matrix: Array
+    shares: Array
+    names: Array
+    weight: Array
+
+    @property
+    def dim(self) -> int:
+        """Width of the joint space."""
+        return int(self.matrix.shape[1])
+
+    def apply(self, x: Array) -> Array:
+        """Features and logits (n, width + c) → (n, dim)."""
+        width = len(self.matrix)
+        said = (softmax(x[:, width:]) - self.shares) @ self.names
+        return np.asarray(normalise(x[:, :width] @ self.matrix) + self.weight * normalise(said), np.float32)
+
+
+def softmax(logits: Array) -> Array:
+    """Shares of each row of logits (n, c): they add up to 1.
+
+    >>> softmax(np.zeros((1, 2), np.float32)).tolist()
+    [[0.5, 0.5]]
+    """
+    out = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(out / out.sum(1, keepdims=True), np.float32)
+
+
+KINDS: Sequence[type[Map]] = (Linear, Residual, Relative, Gated, Attention, Named)
 
 
 def load_map(kind: str, arrays: Mapping[str, Array]) -> Map:

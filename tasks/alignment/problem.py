@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.cca import Moments, cross_moment, moments, without
-from tasks.alignment.maps import Attention, Map
+from tasks.alignment.maps import Attention, Map, Named
+from tasks.alignment.naming import Naming
 from tasks.alignment.plan import Plan
 from tasks.alignment.tokens import Half, beside
 from tasks.metrics.retrieval import CUTS, per_query, positions
@@ -58,7 +59,7 @@ class Problem:
     each encoder's tokens (n, t, w) where there are any; `known` are the moments over all pairs, where someone has them;
     `chosen` remembers what a method chose, for one built on it; `rival` is the `held` of the method to beat, if any.
     With `rest`, `y` are vectors of a joint space that stands, and stay as they are; `rest` (r, wy) are those of
-    its other modalities.
+    its other modalities. `naming` is there where one side's encoders know classes by name.
     """
 
     x: Array
@@ -73,6 +74,7 @@ class Problem:
     chosen: dict[str, Choice] = field(default_factory=dict)
     rival: list[Array] = field(default_factory=list)
     rest: Array | None = None
+    naming: Naming | None = None
 
     @cached_property
     def whole(self) -> Moments:
@@ -86,6 +88,9 @@ class Problem:
     def inputs(self, one: Map, side: int, rows: Indices) -> Array:
         """What a map of a side takes of some of its items."""
         x = (self.x, self.y)[side][rows]
+        if isinstance(one, Named):
+            assert self.naming is not None
+            return beside(x, [self.naming.logits[rows]])
         return beside(x, [part[rows] for part in self.tokens[side]]) if isinstance(one, Attention) else x
 
     def joint(self, one: Map, side: int, rows: Indices) -> Array:
@@ -196,7 +201,7 @@ class Fold:
         return held_out_values(rows.each(normalise, normalise), self.problem.plan.hubness_k)
 
     def _inputs(self, maps: Maps) -> Rows:
-        if not any(isinstance(one, Attention) for one in maps):
+        if not any(isinstance(one, (Attention, Named)) for one in maps):
             return self.rows
         places = (*self.queries.T, *self.bank.T, *self.problem.loose)
         sides = zip(maps * 3, (0, 1) * 3, places, strict=True)

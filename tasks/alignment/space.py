@@ -11,38 +11,45 @@ import numpy.typing as npt
 
 from tasks.alignment.features import Features
 from tasks.alignment.maps import Map, inside, load_map
+from tasks.alignment.naming import Classes
 from tasks.alignment.tokens import Tokens, beside
 from tasks.retrieval.hubness import hubness_terms
 from tasks.retrieval.similarity import normalise
 
 Array = npt.NDArray[np.float32]
-_BLOCK = 1_024  # items whose tokens are looked at together
+_BLOCK = 1_024  # items whose tokens or classes are looked at together
 
 
 @dataclass(frozen=True)
 class Head:
-    """The way of one modality into the joint space: its features, with their tokens if it has any, then a map."""
+    """The way of one modality into the joint space: its features, with tokens or classes if it has any, then a map."""
 
     features: Features
     map: Map
     tokens: Tokens | None = None
+    classes: Classes | None = None
 
     @property
     def encoders(self) -> tuple[str, ...]:
         """The encoders it takes, in order."""
-        return (*self.features.maps, *(self.tokens.maps if self.tokens else ()))
+        return (*self.features.maps, *(self._more.maps if self._more else ()))
+
+    @property
+    def _more(self) -> Tokens | Classes | None:
+        """What stands behind the features."""
+        return self.tokens or self.classes
 
     def project(self, vectors: Mapping[str, Array]) -> Array:
         """Embeddings {encoder: (n, d)} → (n, dim), L2-normalised."""
-        if self.tokens is None:
+        if self._more is None:
             return normalise(self.map.apply(self.features.apply(vectors)))
         count = len(next(iter(vectors.values())))
         parts = [slice(start, start + _BLOCK) for start in range(0, max(count, 1), _BLOCK)]
         return np.concatenate([self._some({name: one[part] for name, one in vectors.items()}) for part in parts])
 
     def _some(self, vectors: Mapping[str, Array]) -> Array:
-        assert self.tokens is not None
-        return normalise(self.map.apply(beside(self.features.apply(vectors), self.tokens.apply(vectors))))
+        assert self._more is not None
+        return normalise(self.map.apply(beside(self.features.apply(vectors), self._more.apply(vectors))))
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ class JointSpace:
             out |= {f"{modality}.map.{name}": one for name, one in head.map.arrays().items()}
             if head.tokens is not None:
                 out |= {f"{modality}.tokens.{name}": one for name, one in head.tokens.arrays().items()}
+            if head.classes is not None:
+                out |= {f"{modality}.classes.{name}": one for name, one in head.classes.arrays().items()}
             out[f"{modality}.bank"] = self.banks[modality]
         return {name: np.ascontiguousarray(one) for name, one in out.items()}
 
@@ -99,6 +108,7 @@ class JointSpace:
                 "map": head.map.kind,
             }
             | ({"tokens": {e: [m.cnn, m.count] for e, m in head.tokens.maps.items()}} if head.tokens else {})
+            | ({"classes": list(head.classes.maps)} if head.classes else {})
             for name, head in self.heads.items()
         }
         return {"heads": heads, "hubness_k": self.hubness_k, "dim": self.dim, "facts": dict(self.facts)}
@@ -114,6 +124,9 @@ class JointSpace:
             tokens = None
             if "tokens" in about:
                 tokens = Tokens.from_arrays(inside(arrays, f"{modality}.tokens."), about["tokens"])
-            heads[modality] = Head(features, found, tokens)
+            classes = None
+            if "classes" in about:
+                classes = Classes.from_arrays(inside(arrays, f"{modality}.classes."), about["classes"])
+            heads[modality] = Head(features, found, tokens, classes)
             banks[modality] = arrays[f"{modality}.bank"]
         return cls(heads, banks, int(config["hubness_k"]), config["facts"])

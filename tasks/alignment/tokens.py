@@ -84,7 +84,7 @@ class Tokens:
         )
 
 
-def beside(x: Array, tokens: Sequence[Half]) -> Array:
+def beside(x: Array, tokens: Sequence[Half | Array]) -> Array:
     """Features (n, width) and behind them the tokens (n, t, w) of each encoder: (n, width + Σ t·w)."""
     return np.concatenate(
         [x, *(one.reshape(len(one), one.shape[1] * one.shape[2]) for one in tokens)], 1, dtype=np.float32

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.encoders.classes import CLASSES
 from tasks.encoders.image_encoder import ImageEncoder, load_image_encoder
 from tasks.encoders.packages import check_hash, weight_files
 from tasks.encoders.patches import patches
@@ -21,7 +22,7 @@ _SIDES = {"efficientnet-lite0": 288, "efficientnet-lite2": 300}
 
 def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path, threads: int) -> ImageEncoder:
     """The encoder on its runtime; OpenVINO's model is converted once and kept in `models_dir/<fingerprint>`."""
-    kind = spec.name.removeprefix("builtin:").removesuffix(TOKENS).removesuffix(STAGES)
+    kind = spec.name.removeprefix("builtin:").removesuffix(TOKENS).removesuffix(STAGES).removesuffix(CLASSES)
     side = _SIDES[kind]
     return load_image_encoder(
         spec,
@@ -35,7 +36,10 @@ def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path
 
 
 def pooled_module(spec: EncoderSpec, kind: str) -> Any:
-    """The torch network from pixels `(n, side, side, 3)` uint8 to pooled activations `(n, 1280)`, patches or stages."""
+    """The torch network from pixels `(n, side, side, 3)` uint8 to what the encoder gives.
+
+    That is pooled activations `(n, 1280)`, patches, stages, or scores of the 1,000 classes.
+    """
     import torch
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -60,6 +64,8 @@ def pooled_module(spec: EncoderSpec, kind: str) -> Any:
             if spec.pooling == "stages":
                 return torch.as_tensor(statistics(self.stages(x)))
             x = self.net.extract_features(x)
+            if spec.pooling == "classes":
+                return torch.as_tensor(self.net._fc(x.mean((2, 3))).float())  # noqa: SLF001
             return patches(x.float()) if spec.tokens else torch.as_tensor(x.float().mean((2, 3)))
 
         def stages(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -17,7 +17,7 @@ def tokens_of(spec: EncoderSpec) -> EncoderSpec:
 
     Raises `EncoderError` for an encoder that gives none.
     """
-    if not spec.loader.startswith(_LOADERS) or spec.pooling == "stages":
+    if not spec.loader.startswith(_LOADERS) or spec.pooling in ("stages", "classes"):
         raise EncoderError(f"{spec.name} gives no tokens", "take an encoder that is builtin:, hf: or local:")
     count = _COUNTS[spec.modality]
     return replace(spec, name=spec.name + TOKENS, dim=count * spec.dim, pooling="tokens", tokens=count)

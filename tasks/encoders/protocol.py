@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tasks.media.registry import MediaError
 
 Array = npt.NDArray[np.float32]
-Pooling = Literal["mean", "cls", "avg", "pooler", "stages", "tokens"]
+Pooling = Literal["mean", "cls", "avg", "pooler", "stages", "classes", "tokens"]
 Pool = Literal["mean", "max", "attention"]
 RuntimeName = Literal["openvino", "torch", "numpy"]
 Dtype = Literal["float32", "bfloat16"]
@@ -72,6 +72,8 @@ class EncoderSpec:
     """Which parts of what lasts are encoded, and how they are pooled; "" for what does not last."""
     pool: Pool = "mean"
     """How the vectors of these parts become one; `sampling` says it too."""
+    classes: str = ""
+    """Its vectors are the scores of classes: the list of their names in `tasks.encoders.classes`."""
     inner: EncoderSpec | None = None
     """The encoder that reads the parts, where that is one of another modality."""
 

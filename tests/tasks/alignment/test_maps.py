@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from tasks.alignment.maps import Attention, Gated, Linear, Map, Relative, Residual, load_map
+from tasks.alignment.maps import Attention, Gated, Linear, Map, Named, Relative, Residual, load_map
 
 draw = np.random.default_rng(0)
 
@@ -29,12 +29,14 @@ MAPS: dict[str, Map] = {
     "attention": Attention(
         random(6, 4), random(4, 3), random(2, 4, 10), random(2, 10), random(2, 10, 3), counts=(3, 2), heads=2
     ),
+    "named": Named(random(6, 4), np.full(7, 1 / 7, np.float32), random(7, 4), np.array([0.3], np.float32)),
 }
+WITH_CLASSES = np.concatenate([X, random(9, 7)], 1)
 
 
 def inputs(kind: str) -> np.ndarray:
     """What a map of a kind takes."""
-    return WITH_TOKENS if kind == "attention" else X
+    return {"attention": WITH_TOKENS, "named": WITH_CLASSES}.get(kind, X)
 
 
 def by_loops(one: Map, x: np.ndarray) -> np.ndarray:
@@ -56,6 +58,10 @@ def by_loops(one: Map, x: np.ndarray) -> np.ndarray:
                 out.append(sum(w * (item @ a) for w, a in zip(weights / weights.sum(), matrices, strict=True)))
             case Attention():
                 out.append(attended(one, item))
+            case Named(matrix, shares, names, weight):
+                c, likely = item[:6] @ matrix, np.exp(item[6:])
+                said = sum((p - q) * name for p, q, name in zip(likely / likely.sum(), shares, names, strict=True))
+                out.append(c / np.linalg.norm(c) + weight[0] * said / np.linalg.norm(said))
     return np.array(out)
 
 

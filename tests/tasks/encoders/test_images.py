@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tasks.encoders import efficientnet
+from tasks.encoders.classes import class_names
 from tasks.encoders.packages import weight_files
 from tasks.encoders.pictures import CentreSquare, ResizeCrop
 from tasks.encoders.protocol import Array, EncoderError, Runtime
@@ -87,6 +88,24 @@ def test_stages_are_the_statistics_of_their_maps(models_dir: Path, kind: str) ->
     parts = [way(one, axis=(1, 2)) for one in stages for way in (np.mean, np.std)]
     expected = np.concatenate([part / np.linalg.norm(part) for part in parts])
     assert cosines(encoder.encode([picture]).vectors, expected[None]).min() > 0.99999
+
+
+@pytest.mark.parametrize("kind", list(SIDES))
+def test_classes_are_the_scores_of_the_package(models_dir: Path, kind: str) -> None:
+    """The vector is what the package's own classifier says of a picture, at unit length; one number a known name."""
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
+
+    net = EfficientNet.from_name(kind).eval()
+    net.load_state_dict(torch.load(weight_files(resolve(f"builtin:{kind}"))[0], weights_only=True))
+    spec = resolve(f"builtin:{kind}-classes")
+    encoder = loaded(spec, OPENVINO, models_dir)
+    inputs = [encoder.transform(one) for one in scenes(3)]
+    with torch.inference_mode():
+        said = net((torch.from_numpy(np.stack(inputs)).permute(0, 3, 1, 2).float() - 127) / 128).numpy()
+    vectors = encoder.encode(inputs).vectors
+    assert vectors.shape == (3, len(class_names(spec.classes)))
+    assert cosines(vectors, said / np.linalg.norm(said, axis=1, keepdims=True)).min() > 0.9999
 
 
 def test_vectors_are_unit_float32(models_dir: Path) -> None:
