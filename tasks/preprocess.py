@@ -43,7 +43,7 @@ _CODE = (
 MOST = 64
 """Shards of a large collection, about: each looks for its rows among all there are, so that many would cost n²."""
 _FEW = 100  # items of a collection that may vanish unasked
-_GROUP_CODE = ("tasks/grouping.py", "tasks/sources/groups.py")
+_GROUP_CODE = ("tasks/grouping.py", "tasks/joined.py", "tasks/sources/groups.py")
 
 
 def limits_of(params: PreprocessParams) -> Limits:
@@ -233,7 +233,7 @@ def group_items(
         (schemas.ITEMS, schemas.PAIRS),
         f"{params.split_seed} {params.heldout_share} {code_version(*_GROUP_CODE)}",
         GroupReport,
-        lambda: group_collection(store, collection, seed=params.split_seed, share=params.heldout_share),
+        lambda: group_collection(workspace, collection, seed=params.split_seed, share=params.heldout_share),
         anew=refresh,
     )
     if report.media_leaks:
