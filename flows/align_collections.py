@@ -40,7 +40,7 @@ def ingested_before(
 ) -> Ingested:
     """The reference that an ingest of the collection gave, made anew from the tables."""
     read = params.preprocess
-    groups = group_collection(workspace.store, name, seed=read.split_seed, share=read.heldout_share)
+    groups = group_collection(workspace, name, seed=read.split_seed, share=read.heldout_share)
     return Ingested(
         collection=name,
         content=groups.digest,

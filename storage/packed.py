@@ -21,8 +21,42 @@ def packed(column: pa.Array | Iterable[str]) -> Keys:
     >>> packed(["b", "aa"]).tolist()
     [b'b', b'aa']
     """
+    if isinstance(column, pa.StringArray) and (even := _even(column)) is not None:
+        return even
     values = column.to_pylist() if isinstance(column, pa.Array) else list(column)
     return np.array([value.encode() for value in values], np.bytes_)
+
+
+def _even(column: pa.StringArray) -> Keys | None:
+    """Strings that are all as long, without a copy; None for others."""
+    if not len(column) or column.null_count:
+        return None
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int32, len(column) + 1, 4 * column.offset)
+    width = int(ends[1] - ends[0])
+    if not width or (np.diff(ends) != width).any():
+        return None
+    return np.frombuffer(data, f"S{width}", len(column), int(ends[0]))
+
+
+def leading(keys: Keys) -> npt.NDArray[np.int64]:
+    """The first four hex digits of keys as numbers: in their order, and evenly spread over 0 … 65,535.
+
+    >>> leading(packed(["00ff", "8000"])).tolist()
+    [255, 32768]
+    """
+    digits = keys.astype("S4").view(np.uint8).reshape(-1, 4).astype(np.int64)
+    values = digits - np.where(digits > ord("9"), ord("a") - 10, ord("0"))
+    return np.clip(values @ np.array([4_096, 256, 16, 1]), 0, 65_535)
+
+
+def words(keys: Keys) -> npt.NDArray[np.uint64]:
+    """Hashes (n,) of 32 hex digits as numbers (2·n,), two each.
+
+    >>> words(packed(["00000000000000ff0000000000000001"])).tolist()
+    [255, 1]
+    """
+    return np.frombuffer(bytes.fromhex(keys.tobytes().decode()), ">u8").astype(np.uint64)
 
 
 def unpacked(keys: Keys) -> list[str]:

@@ -21,6 +21,7 @@ from storage.errors import StorageError, on_disk
 from storage.folders import fresh_folder, replace_folder
 
 _SUMS = "sums.npy"
+_BATCH = 4_096  # records that are looked at together
 _PARTITIONS = 64  # files: as many as a large collection has shards, or each would be read several times
 
 SCHEMA = pa.schema(
@@ -126,9 +127,9 @@ def read_staging(
         path = folder / f"{part:03}.parquet"
         if not path.exists():
             continue
-        table = pq.read_table(path, schema=SCHEMA)
-        table = table.filter(pc.is_in(table["bucket"], choice)).sort_by(
-            [("bucket", "ascending"), ("kind", "ascending"), ("record", "ascending")]
-        )
+        with pq.ParquetFile(path) as file:
+            batches = (batch.filter(pc.is_in(batch["bucket"], choice)) for batch in file.iter_batches(_BATCH))
+            table = pa.Table.from_batches(batches, SCHEMA)
+        table = table.sort_by([("bucket", "ascending"), ("kind", "ascending"), ("record", "ascending")])
         for kind, record in zip(table["kind"].to_pylist(), table["record"].to_pylist(), strict=True):
             yield kind, json.loads(record)

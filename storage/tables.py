@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 R = TypeVar("R")
 
 TABLE_ID = b"modalign.table_id"
@@ -266,6 +267,40 @@ class Store:
             query = query.where(where.sql)
         with named(name):
             yield from query.select(list(columns)).to_batches()
+
+    def scan(self, name: str, columns: Sequence[str], where: Filter) -> Iterator[pa.RecordBatch]:
+        """As `stream`, in an order that is the same each time: that of the table's files and of the rows in them."""
+        with named(name):
+            for piece in self.open(name).to_lance().get_fragments():
+                yield from piece.to_batches(columns=list(columns), filter=where.sql)
+
+    def revise(
+        self, name: str, columns: Sequence[str], where: Filter, anew: Callable[[pa.Table], tuple[Mask, pa.Table]]
+    ) -> int:
+        """Give rows new values in place; give their number.
+
+        `anew` is called with the rows of each file in turn, as `scan` orders them, and says which (n,) bool of them
+        change, and their new `columns`. An upsert would hold the keys of the whole table; this holds a file's rows.
+        """
+        from lance import LanceDataset, LanceOperation
+
+        data = self.open(name).to_lance()
+        pieces, fields, count = [], set[int](), 0
+        with named(name):
+            for piece in data.get_fragments():
+                rows = piece.to_table(columns=list(columns), filter=where.sql, with_row_id=True)
+                changes, values = anew(rows.select(list(columns)))
+                if not changes.any():
+                    continue
+                values = values.append_column("_rowid", rows["_rowid"].filter(pa.array(changes)))
+                written, touched = piece.update_columns(values)
+                pieces.append(written)
+                fields.update(touched)
+                count += values.num_rows
+            if pieces:
+                update = LanceOperation.Update(updated_fragments=pieces, fields_modified=sorted(fields))
+                LanceDataset.commit(data, update, read_version=data.version)
+        return count
 
     def read(
         self, name: str, columns: Sequence[str], where: Filter | None = None, *, version: int | None = None

@@ -22,24 +22,25 @@ from storage import catalog, schemas
 from storage.filters import between, eq, isin
 from storage.lock import alone_on, by_worker
 from storage.marks import remember, remembered
-from storage.packed import Keys, column_of, packed, place, unpacked
+from storage.packed import leading, packed, place, unpacked
 from storage.tables import Store, vector_column
 from storage.workspace import Workspace
-from tasks.contents import contents, hashes
+from tasks.contents import contents
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
 from tasks.encoders.protocol import TOKENS, EncoderError, EncoderSpec, Parts, slug
 from tasks.encoders.registry import check_installed, expected_fingerprint, load, resolve
+from tasks.held import compared
 from tasks.media.registry import Limits, MediaError, get
-from tasks.parts import delete_contents, having, lacking, part_rows, parts_table
+from tasks.parts import lacking, part_rows, parts_table
 from tasks.policies import RETRY, by_content, code_version
 from tasks.preprocess import MOST, limits_of, shards
 from tasks.progress import progress
 from tasks.refs import EncodePlan, EncodeReport, EncoderRef, Rate, Shard
-from tasks.sources.item import BUCKETS, bucket_of, content_hash
+from tasks.sources.item import BUCKETS, bucket_of, content_hash, digest
 from tasks.sources.paths import read_media
 from tasks.spent import spending
 
-_CODE = ("tasks/encode.py", "tasks/contents.py", "tasks/parts.py", "tasks/encoders", "tasks/media")
+_CODE = ("tasks/encode.py", "tasks/contents.py", "tasks/held.py", "tasks/parts.py", "tasks/encoders", "tasks/media")
 _TABLES = (schemas.ITEMS, schemas.ANSWERS, schemas.QUARANTINE)
 _FLEETING = ("file_missing", "file_changed", "file_unreadable")  # of the place, not of the content: tried again
 _WRITE_ROWS = 1_024  # vectors in one write, or what a slow encoder gives in …
@@ -115,41 +116,40 @@ def plan_encoding(
         store,
         f"plan {collection} {source.table}",
         (*_TABLES, source.table, *([parts_table(source.table)] if kept else [])),
-        f"{shard_items} {code_version('tasks/encode.py', 'tasks/contents.py', 'tasks/parts.py')}",
+        f"{shard_items} {code_version('tasks/encode.py', 'tasks/held.py', 'tasks/parts.py')}",
         EncodePlan,
-        lambda: _plan(store, collection, source, shard_items, parts=kept),
+        lambda: _plan(workspace, collection, source, shard_items, parts=kept),
         anew=refresh,
     )
 
 
-def _plan(store: Store, collection: str, source: EncoderRef, shard_items: int, *, parts: bool) -> EncodePlan:
-    modality = source.modality
-    there = hashes(store, modality, eq("collection", collection))
+def _plan(workspace: Workspace, collection: str, source: EncoderRef, shard_items: int, *, parts: bool) -> EncodePlan:
+    store, modality = workspace.store, source.modality
     if faults := _quarantined(store, collection, modality):
         catalog.place_faults(store, collection, _stage(modality), _places(store, collection, modality, faults))
-    prune(store, source)
-    lack = place(np.sort(column_of(store, source.table, "content_hash")), there) < 0
-    if parts:
-        lack |= place(packed(sorted(having(store, parts_table(source.table)))), there) < 0
-    missing = there[lack]
-    faults = _quarantined(store, collection, modality)
-    waits = place(missing, packed(content for content, _ in faults)) >= 0
+    bad = packed(sorted(content for content, code in faults if code not in _FLEETING))
+    fleeting = packed(content for content, code in faults if code in _FLEETING)
+    waits = np.zeros(len(fleeting), np.bool_)
+    sizes, waiting, marks = np.zeros(BUCKETS, np.int64), np.zeros(BUCKETS, np.int64), [""] * BUCKETS
+    for there, missing in compared(workspace, collection, source, parts=parts):
+        waits |= place(missing, fleeting) >= 0
+        buckets = leading(there) >> 4
+        sizes += np.bincount(buckets, minlength=BUCKETS)
+        waiting += np.bincount(leading(missing[place(bad, missing) < 0]) >> 4, minlength=BUCKETS)
+        for some in np.split(there, np.flatnonzero(np.diff(buckets)) + 1) if len(there) else ():
+            marks[leading(some[:1])[0] >> 4] = digest(some.tobytes())
     # a run that was killed after it wrote a vector left the fault of the one before it
-    passed = [one for (one, code), wait in zip(faults, waits, strict=True) if code in _FLEETING and not wait]
-    _take_out(store, collection, modality, passed)
-    missing = missing[place(packed(sorted({one for one, code in faults if code not in _FLEETING})), missing) < 0]
-    edges = packed([*(f"{bucket:03x}" for bucket in range(BUCKETS)), "g"])  # "g" sorts after every hex digit
-    starts, waiting = np.searchsorted(there, edges), np.searchsorted(missing, edges)
+    _take_out(store, collection, modality, unpacked(fleeting[~waits]))
+    total = int(sizes.sum())
 
     def content(lo: int, hi: int) -> tuple[int, str]:
-        part = there[starts[lo] : starts[hi]]
-        return len(part), _digest(part)
+        return int(sizes[lo:hi].sum()), digest(*marks[lo:hi])
 
     found = [
-        shard.model_copy(update={"pending": int(waiting[shard.hi] - waiting[shard.lo])})
-        for shard in shards(content, len(there), max(shard_items, -(-len(there) // MOST)))
+        shard.model_copy(update={"pending": int(waiting[shard.lo : shard.hi].sum())})
+        for shard in shards(content, total, max(shard_items, -(-total // MOST)))
     ]
-    return EncodePlan(source=source, contents=len(there), pending=len(missing), shards=tuple(found))
+    return EncodePlan(source=source, contents=total, pending=int(waiting.sum()), shards=tuple(found))
 
 
 def _places(store: Store, collection: str, modality: str, faults: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
@@ -160,18 +160,6 @@ def _places(store: Store, collection: str, modality: str, faults: Sequence[tuple
         if content in wanted:
             places[content].add(_place(uri, text))
     return {content: sorted(found) for content, found in places.items()}
-
-
-def prune(store: Store, source: EncoderRef) -> int:
-    """Delete the vectors and parts of contents that no item of any collection has; give the number of vectors."""
-    if not store.exists(source.table):
-        return 0
-    used = hashes(store, source.modality)
-    beside = parts_table(source.table)
-    kept = packed(sorted(having(store, beside)))
-    delete_contents(store, beside, unpacked(kept[place(used, kept) < 0]))
-    known = column_of(store, source.table, "content_hash")
-    return store.delete_keys(source.table, unpacked(known[place(used, known) < 0]))
 
 
 @task(
@@ -446,9 +434,3 @@ def _faults(batch: Batch[Pending]) -> Iterator[dict[str, Any]]:
         for locator in files or (_place("", text),):
             about = {"locator": locator, "code": error.code, "message": error.message}
             yield about | {"content_hash": content, "bucket": bucket_of(content)}
-
-
-def _digest(contents: Keys) -> str:
-    import hashlib
-
-    return hashlib.blake2b(b"".join(contents.tolist()), digest_size=16).hexdigest()

@@ -1,10 +1,11 @@
-"""Groups and splits of a whole collection, from its columns: keys as bytes, names as integers, never the rows."""
+"""Groups and splits of a whole collection: some 15 bytes an item in memory, the rest on disk, part by part."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from heapq import nsmallest
 
 import numpy as np
 import numpy.typing as npt
@@ -12,226 +13,170 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage import schemas
-from storage.filters import Filter, eq, isin
-from storage.packed import Keys, column_of, packed, place, unpacked
-from storage.tables import Store
+from storage.filters import eq
+from storage.packed import packed, words
+from storage.scratch import Parted
+from storage.tables import Mask
+from storage.workspace import Workspace
+from tasks.contents import TEXT
+from tasks.joined import JoinedItems, Places, hashed
 from tasks.refs import GroupReport, Leak
-from tasks.sources.groups import HELD_OUT, components, draw_split, strictest
+from tasks.sources.groups import HELD_OUT, draw_split, strictest_first
 from tasks.sources.item import digest
 
-_NAMED = ("modality", "declared_group", "declared_split", "split")  # few different ones, or none
 _EXAMPLES = 20
 _PLACES = 4  # of a leak that are shown
-_BLOCK = 100_000  # rows in one write, or in one step of the digest
+_NAMING = pa.schema({"group": pa.int64(), "row_key": pa.string()})
+_SAID = pa.schema({"content": pa.string(), "modality": pa.int32(), "split": pa.int32()})
 
-Indices = npt.NDArray[np.int64]
-Codes = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class _Names:
-    """A column as numbers: `codes[i]` is the place of row i's name in `names`, -1 for none."""
-
-    names: list[str]
-    codes: Codes
+Names = npt.NDArray[np.uint64]
+"""(count,) by the smallest number of a group's items: its name, 16 hex digits."""
 
 
-@dataclass(frozen=True)
-class _Items:
-    """All items of a collection by key, some 100 bytes each; `stored` is where each stands in its table."""
-
-    stored: Indices
-    keys: Keys
-    contents: Keys
-    groups: Keys
-    row_keys: pa.StringArray
-    row_codes: Codes
-    modality: _Names
-    declared_group: _Names
-    declared_split: _Names
-    split: _Names
-
-    @property
-    def media(self) -> npt.NDArray[np.bool_]:
-        """Which are no texts."""
-        return np.array([name != "text" for name in self.modality.names], np.bool_)[self.modality.codes]
-
-
-def group_collection(store: Store, collection: str, *, seed: int, share: float) -> GroupReport:
+def group_collection(workspace: Workspace, collection: str, *, seed: int, share: float) -> GroupReport:
     """Compute every item's group and split, write those that changed, and report.
 
     Items are joined by their row, by a given pair, by equal media content and by a declared group name. A group's name
     is its smallest row key, hashed. Where the data declares no test or val, `share` of the groups is held out by seed.
     """
-    items = _read(store, eq("collection", collection))
-    if not len(items.keys):
-        return GroupReport(groups=0, splits={}, drawn=False, moved=0, digest=digest(collection))
-    given = _given(store, collection, items.keys)
-    labels = components(len(items.keys), np.concatenate([*_same(items), given]))
-    drawn = not {"test", "val", HELD_OUT} & set(items.declared_split.names)
-    names, of_group = _assign(collection, items, labels, seed, share, drawn=drawn)
-    splits = _Names(of_group.names, of_group.codes[labels])
-    _write_changed(store, items, names, labels, splits)
-    leaks, text_leaks = _leaks(items, given)
-    counts = np.bincount(splits.codes, minlength=len(splits.names))
-    said = _recoded(items.declared_split, splits.names)
-    return GroupReport(
-        groups=len(names),
-        splits={name: int(count) for name, count in sorted(zip(splits.names, counts, strict=True)) if count},
-        drawn=drawn,
-        moved=0 if drawn else int(((items.declared_split.codes >= 0) & (said != splits.codes)).sum()),
-        media_leaks=len(leaks),
-        text_leaks=text_leaks,
-        examples=tuple(_examples(store, items, leaks[:_EXAMPLES])),
-        digest=_identity(store, collection, items, names[labels], splits),
-    )
+    with JoinedItems(workspace, collection) as items:
+        if not items.count:
+            return GroupReport(groups=0, splits={}, drawn=False, moved=0, digest=digest(collection))
+        names = _named(items, collection)
+        drawn = not {"test", "val", HELD_OUT} & set(items.splits)
+        splits = strictest_first([HELD_OUT, "train"] if drawn else [*items.splits, "train"])
+        codes = _draw(items, names, seed, share) if drawn else _strictest(items, splits)
+        _write_changed(items, names, splits, codes)
+        counts, moved, identity = _tally(items, names, splits, codes)
+        leaks, text_leaks, examples = _leaks(items)
+        return GroupReport(
+            groups=sum(len(some) for some in items.groups()),
+            splits={name: count for name, count in sorted(zip(splits, counts, strict=True)) if count},
+            drawn=drawn,
+            moved=0 if drawn else moved,
+            media_leaks=leaks,
+            text_leaks=text_leaks,
+            examples=examples,
+            digest=identity,
+        )
 
 
-def _read(store: Store, where: Filter) -> _Items:
-    columns = ("key", "content_hash", "group", "row_key", *_NAMED)
-    hashed = [np.empty(store.count(schemas.ITEMS, where), "S32") for _ in range(3)]
-    named: list[list[pa.DictionaryArray]] = [[] for _ in columns[3:]]
+def _named(items: JoinedItems, collection: str) -> Names:
+    """The names of groups. Of most the only row is known by its hash; of others the smallest row key is found."""
+    names, several = np.zeros(items.count, np.uint64), np.zeros(items.count, np.bool_)
+    for batch in items.by_row():
+        names[items.roots(batch["number"].to_numpy())] = _name(batch["row"])
+    for batch in items.by_row():
+        group = items.roots(batch["number"].to_numpy())
+        several[group[names[group] != _name(batch["row"])]] = True
+    if several.any():
+        aside = items.aside(_NAMING)
+        for numbers, batch in items.scan("row_key"):
+            group = items.roots(numbers).astype(np.int64)
+            some = several[group]
+            keys = batch.column(0).filter(pa.array(some))
+            aside.add(group[some] * items.parts // items.count, {"group": group[some], "row_key": keys})
+        for batch in aside:
+            least = pa.Table.from_batches([batch]).group_by("group").aggregate([("row_key", "min")]).combine_chunks()
+            named = hashed(least["row_key_min"].combine_chunks(), "group", collection)
+            names[least["group"].to_numpy()] = _name(named)
+    return names
+
+
+def _name(rows: pa.StringArray) -> Names:
+    """The half of a row's hash that names its group."""
+    return words(packed(rows))[::2]
+
+
+def _draw(items: JoinedItems, names: Names, seed: int, share: float) -> Places:
+    """Of each group the place of its split in (held out, train), drawn by its name."""
+    codes = np.ones(items.count, np.uint8)
+    for groups in items.groups():
+        codes[groups] = [draw_split(f"{name:016x}", seed, share) != HELD_OUT for name in names[groups].tolist()]
+    return codes
+
+
+def _strictest(items: JoinedItems, splits: Sequence[str]) -> Places:
+    """Of each group the place of its split in `splits`, the strictest first; the last, train, where it has none."""
+    codes = np.full(items.count, len(splits) - 1, np.min_scalar_type(len(splits)))
+    rank = np.array([*map(splits.index, items.splits), len(splits) - 1], codes.dtype)
+    for batch in items.by_row():
+        np.minimum.at(codes, items.roots(batch["number"].to_numpy()), rank[batch["split"].to_numpy()])
+    return codes
+
+
+def _write_changed(items: JoinedItems, names: Names, splits: Sequence[str], codes: Places) -> None:
     done = 0
-    for batch in store.stream(schemas.ITEMS, columns, where):
-        for whole, column in zip(hashed, batch.columns[:3], strict=True):
-            whole[done : done + len(batch)] = packed(column)
-        for coded, column in zip(named, batch.columns[3:], strict=True):
-            coded.append(column.dictionary_encode())
-        done += len(batch)
-    by_key = np.argsort(hashed[0], kind="stable")
-    keys, contents, groups = (whole[by_key] for whole in hashed)
-    rows, *few = (_names(coded, by_key) for coded in named)
-    return _Items(by_key, keys, contents, groups, *rows, *(_Names(names.to_pylist(), codes) for names, codes in few))
+
+    def anew(rows: pa.Table) -> tuple[Mask, pa.Table]:
+        nonlocal done
+        group = items.roots(np.arange(done, done + len(rows)))
+        done += len(rows)
+        named = pa.array(np.frombuffer(names[group].astype(">u8").tobytes().hex().encode(), "S16"), pa.string())
+        wanted = pa.table({"group": named, "split": pa.array(splits).take(pa.array(codes[group]))})
+        same = pc.and_(*(pc.equal(rows[column], wanted[column]) for column in wanted.column_names))
+        changed = pc.invert(same).to_numpy()
+        return changed, wanted.filter(pa.array(changed))
+
+    items.store.revise(schemas.ITEMS, ("group", "split"), items.here, anew)
 
 
-def _names(parts: Sequence[pa.DictionaryArray], order: Indices) -> tuple[pa.StringArray, Codes]:
-    """The different names of a column, and of each row, in a new order, the place of its own; -1 for none."""
-    kind = pa.dictionary(pa.int32(), pa.string())
-    whole = pa.chunked_array(parts, kind).unify_dictionaries().combine_chunks()
-    whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
-    codes = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
-    return whole.dictionary, codes[order]
+def _tally(items: JoinedItems, names: Names, splits: Sequence[str], codes: Places) -> tuple[list[int], int, str]:
+    """Items in each split, items that were declared in another one, and what tells all of it and the given pairs."""
+    counts, moved = np.zeros(len(splits), np.int64), 0
+    rank = np.array([*map(splits.index, items.splits), -1])
+    state = hashlib.blake2b("\0".join(splits).encode(), digest_size=16)
+    for known, _, _ in items.by_key():
+        group = items.roots(known["number"].to_numpy())
+        said, split = known["split"].to_numpy(), codes[group]
+        counts += np.bincount(split, minlength=len(splits))
+        moved += int(((said >= 0) & (rank[said] != split)).sum())
+        for column in (packed(known["key"]), packed(known["content"]), names[group], split):
+            state.update(column.tobytes())
+    state.update(items.pairs_sum.tobytes())
+    return counts.tolist(), moved, state.hexdigest()
 
 
-def _same(items: _Items) -> Iterator[Indices]:
-    """Pairs of item numbers that share a row, a medium's content or a group name."""
-    media, told = np.flatnonzero(items.media), np.flatnonzero(items.declared_group.codes >= 0)
-    for values, places in (
-        (items.row_codes, np.arange(len(items.keys))),
-        (items.contents[media], media),
-        (items.declared_group.codes[told], told),
-    ):
-        _, first, back = np.unique(values, return_index=True, return_inverse=True)
-        yield np.stack([places, places[first][back]], 1)
-
-
-def _given(store: Store, collection: str, keys: Keys) -> Indices:
-    """The given pairs as item numbers (m, 2)."""
-    edges = [np.empty((0, 2), np.int64)]
-    for batch in store.stream(schemas.PAIRS, ["left", "right"], eq("collection", collection) & eq("source", "given")):
-        ends = np.stack([place(keys, packed(batch.column(side))) for side in (0, 1)], 1)
-        edges.append(ends[(ends >= 0).all(1)])
-    return np.concatenate(edges)
-
-
-def _assign(
-    collection: str, items: _Items, labels: Indices, seed: int, share: float, *, drawn: bool
-) -> tuple[Keys, _Names]:
-    """The name of each group, and its split."""
-    count = int(labels.max()) + 1
-    by_name = pc.array_sort_indices(items.row_keys).to_numpy().astype(np.int64)
-    rank = np.empty(len(by_name), np.int64)
-    rank[by_name] = np.arange(len(by_name))
-    smallest = np.full(count, len(rank), np.int64)
-    np.minimum.at(smallest, labels, rank[items.row_codes])
-    first = (items.row_keys[row].as_py() for row in by_name[smallest].tolist())
-    names = np.fromiter((digest("group", collection, row_key)[:16].encode() for row_key in first), "S16", count)
-    if drawn:
-        return names, _coded(draw_split(name.decode(), seed, share) for name in names)
-    declared = items.declared_split
-    told = declared.codes >= 0
-    said: dict[int, set[str]] = {}
-    for label, code in np.unique(np.stack([labels[told], declared.codes[told]], 1), axis=0).tolist():
-        said.setdefault(label, set()).add(declared.names[code])
-    return names, _coded(strictest(said[label]) if label in said else "train" for label in range(count))
-
-
-def _coded(values: Iterable[str]) -> _Names:
-    codes: dict[str, int] = {}
-    found = np.fromiter((codes.setdefault(value, len(codes)) for value in values), np.int32)
-    return _Names(list(codes), found)
-
-
-def _recoded(column: _Names, names: Sequence[str]) -> Codes:
-    """The column's codes as places in other `names`; -2 where it is none of them."""
-    of = {name: code for code, name in enumerate(names)}
-    return np.array([*(of.get(name, -2) for name in column.names), -2], np.int32)[column.codes]
-
-
-def _write_changed(store: Store, items: _Items, names: Keys, labels: Indices, splits: _Names) -> None:
-    changed = np.flatnonzero((names[labels] != items.groups) | (_recoded(items.split, splits.names) != splits.codes))
-    # in the order of the table: a write then touches the few files that hold its rows, not all of them
-    changed = changed[np.argsort(items.stored[changed])]
-    part = pa.schema([schemas.items().field(name) for name in ("key", "group", "split")])
-    for start in range(0, len(changed), _BLOCK):
-        rows = changed[start : start + _BLOCK]
-        said = [splits.names[code] for code in splits.codes[rows].tolist()]
-        columns = [unpacked(items.keys[rows]), unpacked(names[labels[rows]]), said]
-        store.upsert(schemas.ITEMS, schemas.items(), pa.table(columns, schema=part))
-
-
-def _leaks(items: _Items, given: Indices) -> tuple[list[tuple[str, str, list[str], Indices]], int]:
-    """Contents that stand in several declared splits: the media ones by name, the texts counted.
+def _leaks(items: JoinedItems) -> tuple[int, int, tuple[Leak, ...]]:
+    """Contents that stand in several declared splits: media and texts counted, and the first of the media.
 
     A medium that several rows mention is one item with the split of one of them; its known partners tell the others.
-    Of a medium: modality, content, splits, and the items that tell.
     """
-    declared = items.declared_split
-    if len(set(declared.names)) < 2:
-        return [], 0
-    both = np.concatenate([given, given[:, ::-1]])
-    both = both[items.media[both[:, 0]] & (declared.codes[both[:, 1]] >= 0)]
-    own = np.flatnonzero(declared.codes >= 0)
-    told = np.concatenate([own, both[:, 0]])  # items, and …
-    split = np.concatenate([declared.codes[own], declared.codes[both[:, 1]]])  # … a split that is said of each
-    _, content = np.unique(items.contents[told], return_inverse=True)
-    what = content.astype(np.int64) * len(items.modality.names) + items.modality.codes[told]
-    pairs = np.unique(np.stack([what, split], 1), axis=0)
-    crossing, times = np.unique(pairs[:, 0], return_counts=True)
-    crossing = crossing[times > 1]
-    media = crossing[np.array([name != "text" for name in items.modality.names])[crossing % len(items.modality.names)]]
-    order = np.argsort(what, kind="stable")
-    ends = [np.searchsorted(what[order], media, side=side) for side in ("left", "right")]
-    leaks = []
-    for start, stop in zip(*ends, strict=True):
-        places = told[order[start:stop]]
-        modality = items.modality.names[items.modality.codes[places[0]]]
-        splits = sorted({declared.names[code] for code in split[order[start:stop]].tolist()})
-        leaks.append((modality, items.contents[places[0]].decode(), splits, np.unique(places)))
-    return sorted(leaks, key=lambda one: one[:2]), len(crossing) - len(media)
+    if len(items.splits) < 2:
+        return 0, 0, ()
+    modalities, splits = list(items.modalities), list(items.splits)
+    counts, first = Counter[bool](), list[tuple[str, str, tuple[str, ...]]]()
+    for batch in _said(items):
+        said = pa.Table.from_batches([batch]).group_by(["modality", "content"]).aggregate([("split", "distinct")])
+        for one in said.filter(pc.greater(pc.list_value_length(said["split_distinct"]), 1)).to_pylist():
+            modality, told = modalities[one["modality"]], sorted(splits[code] for code in one["split_distinct"])
+            counts[modality == TEXT] += 1
+            if modality != TEXT:
+                first = nsmallest(_EXAMPLES, [*first, (modality, one["content"], tuple(told))])
+    examples = (
+        Leak(modality=modality, content_hash=content, splits=told, examples=_where(items, modality, content))
+        for modality, content, told in first
+    )
+    return counts[False], counts[True], tuple(examples)
 
 
-def _examples(store: Store, items: _Items, leaks: Sequence[tuple[str, str, list[str], Indices]]) -> Iterator[Leak]:
-    for modality, content, splits, places in leaks:
-        keys = unpacked(items.keys[places])
-        found = sorted({uri for part in _parts(keys) for uri in store.strings(schemas.ITEMS, "uri", isin("key", part))})
-        yield Leak(modality=modality, content_hash=content, splits=tuple(splits), examples=tuple(found[:_PLACES]))
+def _said(items: JoinedItems) -> Parted:
+    """Contents with the declared splits that are said of them, by themselves or, of a medium, by a known partner."""
+    told = np.full(2 * items.pairs, -1, np.min_scalar_type(-len(items.splits)))  # of each end of a pair
+    for known, ends, at in items.by_key():
+        told[ends] = known["split"].to_numpy()[at]
+    said = items.aside(_SAID)
+    for known, ends, at in items.by_key():
+        split, other = known["split"].to_numpy(), told[ends ^ 1]
+        own = np.flatnonzero(split >= 0)
+        partner = (other >= 0) & (known["modality"].to_numpy()[at] != items.modalities[TEXT])
+        rows = known.take(pa.array(np.concatenate([own, at[partner]])))
+        columns = {name: rows[name] for name in ("content", "modality")}
+        said.add(items.part_of(rows["content"]), columns | {"split": np.concatenate([split[own], other[partner]])})
+    return said
 
 
-def _parts(keys: list[str], most: int = 2_000) -> Iterator[list[str]]:
-    for start in range(0, len(keys), most):
-        yield keys[start : start + most]
-
-
-def _identity(store: Store, collection: str, items: _Items, groups: Keys, splits: _Names) -> str:
-    state = hashlib.blake2b(digest_size=16)
-    names = [name.encode() for name in splits.names]
-    for start in range(0, len(items.keys), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        columns = [one[part].tolist() for one in (items.keys, items.contents, groups)]
-        said = [names[code] for code in splits.codes[part].tolist()]
-        state.update(b"".join(b"\0".join(row) for row in zip(*columns, said, strict=True)))
-    given = eq("collection", collection) & eq("source", "given")
-    for keys in np.array_split(np.sort(column_of(store, schemas.PAIRS, "key", given)), 16):
-        state.update(b"".join(keys.tolist()))
-    return state.hexdigest()
+def _where(items: JoinedItems, modality: str, content: str) -> tuple[str, ...]:
+    """The first places where a content stands."""
+    here = items.here & eq("modality", modality) & eq("content_hash", content)
+    return tuple(sorted(set(items.store.strings(schemas.ITEMS, "uri", here)))[:_PLACES])

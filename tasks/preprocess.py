@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ _CODE = (
 MOST = 64
 """Shards of a large collection, about: each looks for its rows among all there are, so that many would cost n²."""
 _FEW = 100  # items of a collection that may vanish unasked
-_GROUP_CODE = ("tasks/grouping.py", "tasks/sources/groups.py")
+_GROUP_CODE = ("tasks/grouping.py", "tasks/joined.py", "tasks/sources/groups.py")
 
 
 def limits_of(params: PreprocessParams) -> Limits:
@@ -188,27 +189,38 @@ def preprocess_shard(
     }
     if not marks:
         return PreprocessReport()
-    touched = sorted(marks)
-    rows = sum(staged[bucket][0] for bucket in touched)
+    done = Counter[str]()
+    rows = sum(staged[bucket][0] for bucket in marks)
     with progress(f"preprocess {collection} {shard.number}/{shard.of}", rows) as advance:
-        done, files = prepare_buckets(workspace, collection, root, touched, params, verify=verify, advance=advance)
-    with alone_on(workspace.root, shard.lo, shard.hi):  # rows that are new to the tables are appended
-        forget_buckets(store, collection, touched)
-        written, removed = catalog.replace_rows(store, collection, touched, done.items, done.pairs, done.answers)
-        generated.sweep(store, collection)
-        faults = [_fault_row(fault) for fault in done.faults]
-        catalog.replace_faults(store, collection, "preprocess", touched, faults)
-        catalog.replace_files(store, collection, touched, files)
-        again = {row["bucket"] for row in files if not row["how"]}
-        note_buckets(store, collection, {bucket: mark for bucket, mark in marks.items() if bucket not in again})
-    return PreprocessReport(
-        items=len(done.items),
-        pairs=len(done.pairs),
-        quarantined=len(done.faults),
-        written=written,
-        removed=removed,
-        seconds=time.perf_counter() - start,
-    )
+        for touched in _portions(sorted(marks), staged, params.shard_rows):
+            some, files = prepare_buckets(workspace, collection, root, touched, params, verify=verify, advance=advance)
+            with alone_on(workspace.root, shard.lo, shard.hi):  # rows that are new to the tables are appended
+                done.update(_bring(store, collection, {bucket: marks[bucket] for bucket in touched}, some, files))
+            del some, files  # before the next are made
+    return PreprocessReport(**done, seconds=time.perf_counter() - start)
+
+
+def _bring(
+    store: Store, collection: str, marks: Mapping[int, str], done: Prepared, files: Sequence[dict[str, Any]]
+) -> dict[str, int]:
+    """Bring some buckets of the tables to what was prepared of them; give the counts."""
+    touched = list(marks)
+    forget_buckets(store, collection, touched)
+    written, removed = catalog.replace_rows(store, collection, touched, done.items, done.pairs, done.answers)
+    generated.sweep(store, collection)
+    catalog.replace_faults(store, collection, "preprocess", touched, [_fault_row(fault) for fault in done.faults])
+    catalog.replace_files(store, collection, touched, files)
+    again = {row["bucket"] for row in files if not row["how"]}
+    note_buckets(store, collection, {bucket: mark for bucket, mark in marks.items() if bucket not in again})
+    counts = {"items": len(done.items), "pairs": len(done.pairs), "quarantined": len(done.faults)}
+    return counts | {"written": written, "removed": removed}
+
+
+def _portions(buckets: Sequence[int], staged: Sequence[tuple[int, str]], rows: int) -> Iterator[list[int]]:
+    """Buckets that are worked through together, with about as many staged `rows` in each portion."""
+    ends = np.cumsum([staged[bucket][0] for bucket in buckets])
+    cuts = np.flatnonzero(np.diff(ends // max(rows, 1))) + 1
+    yield from (some.tolist() for some in np.split(np.array(buckets), cuts))
 
 
 def _how(store: Store, params: PreprocessParams) -> str:
@@ -233,7 +245,7 @@ def group_items(
         (schemas.ITEMS, schemas.PAIRS),
         f"{params.split_seed} {params.heldout_share} {code_version(*_GROUP_CODE)}",
         GroupReport,
-        lambda: group_collection(store, collection, seed=params.split_seed, share=params.heldout_share),
+        lambda: group_collection(workspace, collection, seed=params.split_seed, share=params.heldout_share),
         anew=refresh,
     )
     if report.media_leaks:

@@ -11,6 +11,7 @@ import pytest
 from storage import catalog, schemas
 from storage.filters import eq
 from storage.tables import Store
+from storage.workspace import Workspace
 from tasks.grouping import group_collection
 from tasks.media.registry import Limits
 from tasks.refs import GroupReport
@@ -51,7 +52,8 @@ def write(store: Store, rows: Iterable[Row], collection: str = "c") -> None:
 
 def grouped(store: Store, *, seed: int = 0, share: float = 0.2, collection: str = "c") -> GroupReport:
     """Group a collection with a default seed and share."""
-    return group_collection(store, collection, seed=seed, share=share)
+    workspace = Workspace(root=Path(store.uri).parent)
+    return group_collection(workspace, collection, seed=seed, share=share)
 
 
 def items(store: Store, collection: str = "c") -> list[dict[str, Any]]:
@@ -164,7 +166,7 @@ def test_a_second_call_writes_nothing(store: Store) -> None:
 def test_the_order_of_insertion_does_not_matter(tmp_path: Path) -> None:
     """Rows in any order, in one write or in growing ones, give the same groups, splits and report."""
     rows = random_rows(2)
-    stores = [Store(tmp_path / name) for name in ("sorted", "mixed", "grown")]
+    stores = [Store(tmp_path / name / "tables") for name in ("sorted", "mixed", "grown")]
     write(stores[0], rows)
     write(stores[1], random.Random(0).sample(rows, len(rows)))
     for count in (10, 25, 40):
