@@ -47,7 +47,7 @@ def leading(keys: Keys) -> npt.NDArray[np.int64]:
     """
     digits = keys.astype("S4").view(np.uint8).reshape(-1, 4).astype(np.int64)
     values = digits - np.where(digits > ord("9"), ord("a") - 10, ord("0"))
-    return np.clip(values @ np.array([4_096, 256, 16, 1]), 0, 65_535)
+    return np.asarray(np.clip(values @ np.array([4_096, 256, 16, 1]), 0, 65_535), np.int64)
 
 
 def words(keys: Keys) -> npt.NDArray[np.uint64]:

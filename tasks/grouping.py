@@ -1,4 +1,4 @@
-"""Groups and splits of a whole collection: some 15 bytes an item in memory, the rest on disk, part by part."""
+"""Groups and splits of a whole collection: some 20 bytes an item in memory, the rest on disk, part by part."""
 
 from __future__ import annotations
 

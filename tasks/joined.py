@@ -144,4 +144,5 @@ def _places(column: pa.StringArray, names: dict[str, int]) -> Places:
     """Names as their places in `names`, which learns those that are new; -1 for none."""
     coded = column.dictionary_encode()
     known = [names.setdefault(name, len(names)) for name in coded.dictionary.to_pylist()]
-    return np.array([*known, -1], np.int32)[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    places: Places = np.array([*known, -1], np.int32)[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return places

@@ -32,7 +32,7 @@ PICTURE_VECTOR, TEXT_VECTOR = 5_159, 1_558  # 1,280 and 384 numbers and the key
 SPACE_ROW = 2_225 - 4 * 512 - 512 // 8 + 4 * WIDTH + WIDTH // 8  # measured at width 512
 ITEM_ROW, PAIR_ROW, FILE_ROW, TEXT_INDEX = 111, 51, 77, 27
 BANK = 5_000  # queries behind the hubness terms
-GROUP_RAM = 100  # bytes an item while groups and splits are computed
+GROUP_RAM = 20  # bytes an item while groups and splits are computed
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from storage import schemas
 from storage.errors import StorageError
 from storage.filters import eq
-from storage.tables import Store, check_vectors, matrix, named, vector_column
-from tests.storage.rows import EMBEDDINGS, PUBLISHED, embedded, names, unit, write_same, write_until_killed
+from storage.tables import Mask, Store, check_vectors, matrix, named, vector_column
+from tests.storage.rows import EMBEDDINGS, PUBLISHED, embedded, item, names, unit, write_same, write_until_killed
 
 SCHEMAS = {
     "items": schemas.items(),
@@ -83,6 +83,36 @@ def test_a_table_is_a_dict(shared: Store, batches: list[list[tuple[str, str]]]) 
         expected |= dict(batch)
     found = shared.read("history", ["name", "manifest"]).to_pylist()
     assert sorted((row["name"], row["manifest"]) for row in found) == sorted(expected.items())
+
+
+@pytest.mark.parametrize("changes", [(), (0,), (3, 4, 11), tuple(range(12))])
+def test_rows_are_revised_in_place(store: Store, changes: tuple[int, ...]) -> None:
+    """Of rows in several files, some of them deleted, some filtered out, just the chosen ones get the new values.
+
+    `revise` gives them in the order of `scan`, which is that of the files; the other columns stay, and nothing is
+    written where nothing changes.
+    """
+    for start in range(0, 20, 5):
+        rows = [item(f"{n:02}", collection="d" if n % 5 == 1 else "c", text=f"t{n}") for n in range(start, start + 5)]
+        store.insert(schemas.ITEMS, schemas.items(), rows)
+    store.delete_keys(schemas.ITEMS, ["00", "07", "15", "17"])
+    before = {row["key"]: row for row in store.read(schemas.ITEMS, schemas.items().names).to_pylist()}
+    here = eq("collection", "c")
+    keys = [key for batch in store.scan(schemas.ITEMS, ["key"], here) for key in batch.column(0).to_pylist()]
+    assert keys == sorted(key for key, row in before.items() if row["collection"] == "c")
+    chosen, done, version = [keys[place] for place in changes], 0, store.version(schemas.ITEMS)
+
+    def anew(rows: pa.Table) -> tuple[Mask, pa.Table]:
+        nonlocal done
+        some = keys[done : done + len(rows)]
+        done += len(rows)
+        those = [key for key in some if key in chosen]
+        return np.isin(some, chosen), pa.table({"group": [f"g{key}" for key in those], "split": ["val"] * len(those)})
+
+    assert store.revise(schemas.ITEMS, ["group", "split"], here, anew) == len(changes)
+    after = {row["key"]: row for row in store.read(schemas.ITEMS, schemas.items().names).to_pylist()}
+    assert after == before | {key: before[key] | {"group": f"g{key}", "split": "val"} for key in chosen}
+    assert (store.version(schemas.ITEMS) > version) == bool(changes)
 
 
 def test_a_part_of_the_columns_keeps_the_others(store: Store) -> None:

@@ -32,6 +32,39 @@ with Peak() as peak:
 print(sum(one.encoded for one in done), peak.bytes)
 """
 
+ITEMS = (50_000, 250_000)
+BYTES_AN_ITEM = 200
+
+_GROUP = """
+import os, sys
+import pyarrow as pa
+from storage import schemas
+from storage.memory import Peak
+from storage.workspace import Workspace
+from tasks.grouping import group_collection
+from tasks.held import compared
+from tasks.refs import EncoderRef
+count, root = int(sys.argv[1]), sys.argv[2]
+workspace, block = Workspace(root=root), 25_000
+def rows(schema, known):
+    one = {field.name: None if field.nullable else {pa.string(): "", pa.bool_(): False}.get(field.type, 0)
+           for field in schema}
+    made = {name: known.get(name, [value] * block) for name, value in one.items()}
+    return pa.table(made, schema=schema)
+for start in range(0, count, block):
+    key, content, pair = ([os.urandom(16).hex() for _ in range(block)] for _ in range(3))
+    known = {"key": key, "content_hash": content, "row_key": [f"row {(start + n) // 2}" for n in range(block)]}
+    every = {"collection": ["c"] * block, "modality": ["text"] * block, "source": ["given"] * block}
+    workspace.store.insert(schemas.ITEMS, schemas.items(), rows(schemas.items(), every | known))
+    known = {"key": pair, "left": key, "right": key[1:] + key[:1]}
+    workspace.store.insert(schemas.PAIRS, schemas.pairs(), rows(schemas.pairs(), every | known))
+with Peak() as peak:
+    groups = group_collection(workspace, "c", seed=0, share=0.2).groups
+    source = EncoderRef(modality="text", encoder="e", table="embeddings_e")
+    missing = sum(len(some) for _, some in compared(workspace, "c", source, parts=False))
+print(groups, missing, peak.bytes)
+"""
+
 
 def test_memory_is_that_of_the_settings(tmp_path: Path) -> None:
     """Ten times the rows are ingested in the same memory.
@@ -49,6 +82,21 @@ def test_memory_is_that_of_the_settings(tmp_path: Path) -> None:
         assert encoded == rows
         peaks.append(peak)
     assert peaks[1] - peaks[0] < BOUND * (ROWS[1] - ROWS[0]) * BYTES
+
+
+def test_groups_and_plans_take_a_few_bytes_an_item(tmp_path: Path) -> None:
+    """Five times the items are grouped, and their contents compared with the vectors, in nearly the same memory.
+
+    Who held the keys alone, as strings, would need 90 bytes for each, and as much for contents, rows and pairs.
+    """
+    peaks = []
+    for count in ITEMS:
+        words = [sys.executable, "-c", _GROUP, str(count), str(tmp_path / str(count))]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        groups, missing, peak = map(int, done.stdout.split()[-3:])
+        assert (groups, missing) == (count // 25_000, count)
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < BYTES_AN_ITEM * (ITEMS[1] - ITEMS[0])
 
 
 def _sounds(root: Path, count: int) -> Path:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.media.registry import Limits, MediaError
-from tasks.sources.groups import components, draw_split, strictest_first
+from tasks.sources.groups import Forest, components, draw_split, strictest_first
 from tasks.sources.item import BadRow, Columns, MediaRef, Question, Row, TextRef
 from tasks.sources.records import Prepared, examine, prepare, stage
 from tasks.sources.rows import to_row
@@ -111,6 +111,16 @@ def test_drawn_splits_are_stable() -> None:
     assert abs(np.mean(held) - 0.2) < 0.02
     assert held[:100] == [draw_split(name, 0, 0.2) == "heldout" for name in names[:100]]
     assert held != [draw_split(name, 1, 0.2) == "heldout" for name in names]
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=12), max_size=5))
+def test_a_forest_is_the_whole_graph(joins: list[list[tuple[int, int]]]) -> None:
+    """Edges that come some at a time give the components of all of them, each named by its smallest node."""
+    forest = Forest(30)
+    for edges in joins:
+        forest.join(*np.array(edges, np.int64).reshape(-1, 2).T)
+    labels = components(30, np.array([edge for edges in joins for edge in edges], np.int64).reshape(-1, 2))
+    assert forest.roots(np.arange(30)).tolist() == [labels.tolist().index(label) for label in labels]
 
 
 def test_evaluation_wins_a_group() -> None:
