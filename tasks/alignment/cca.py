@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh, solve_triangular
+from scipy.linalg import cholesky, eigh, solve_triangular
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
@@ -77,7 +77,8 @@ def factor(moment: Real, ridge: float) -> Real:
     [[1.414, 0.0], [0.0, 2.0]]
     """
     floor = ridge * np.trace(moment) / len(moment) + 1e-12
-    return np.asarray(np.linalg.cholesky(moment + floor * np.eye(len(moment), dtype=moment.dtype)), moment.dtype)
+    raised = moment + floor * np.eye(len(moment), dtype=moment.dtype)
+    return np.asarray(cholesky(raised, lower=True, overwrite_a=True, check_finite=False))
 
 
 def thin_svd(m: Real, most: int) -> tuple[Real, Real, Real]:
@@ -101,14 +102,18 @@ def thin_svd(m: Real, most: int) -> tuple[Real, Real, Real]:
     return (m @ v) * inverse, np.where(sound, sigma, 0).astype(m.dtype), v.T
 
 
-def directions(lx: Real, ly: Real, xy: Real, dim: int) -> tuple[Real, Real, Real]:
-    """Canonical directions A (dx, k) and B (dy, k), and correlations (k,), from both `factor`s and Cxy (dx, dy).
+def whitened(factor: Real, cross: Real) -> Real:
+    """L⁻¹·C (dx, dy) of a `factor` L (dx, dx) and of C (dx, dy)."""
+    return np.asarray(solve_triangular(factor, cross, lower=True, check_finite=False))
+
+
+def directions(lx: Real, half: Real, ly: Real, dim: int) -> tuple[Real, Real, Real]:
+    """Canonical directions A (dx, k) and B (dy, k), and correlations (k,), from both `factor`s and Lx⁻¹·Cxy (dx, dy).
 
     They are the first k = min(dx, dy, dim). A = Lx⁻ᵀ·U and B = Ly⁻ᵀ·V with UΣVᵀ = Lx⁻¹·Cxy·Ly⁻ᵀ. The largest entry of
     each column of A is positive.
     """
-    half = solve_triangular(lx, xy, lower=True, check_finite=False)
-    u, sigma, vt = thin_svd(solve_triangular(ly, half.T, lower=True, check_finite=False).T, dim)
+    u, sigma, vt = thin_svd(whitened(ly, half.T).T, dim)
     a, b = (solve_triangular(one, z, lower=True, trans="T", check_finite=False) for one, z in ((lx, u), (ly, vt.T)))
     sign = np.where(a[np.abs(a).argmax(0), np.arange(a.shape[1])] < 0, -1, 1).astype(a.dtype)
     return a * sign, b * sign, sigma
@@ -122,7 +127,7 @@ def solver(xx: Wide, yy: Wide, *, rx: float, ry: float, p: float, dim: int) -> C
     lx, ly = factor(xx, rx), factor(yy, ry)
 
     def solve(xy: Wide) -> tuple[Array, Array]:
-        a, b, sigma = directions(lx, ly, xy, dim)
+        a, b, sigma = directions(lx, whitened(lx, xy), ly, dim)
         return (a * sigma**p).astype(np.float32), (b * sigma**p).astype(np.float32)
 
     return solve

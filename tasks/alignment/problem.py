@@ -217,10 +217,12 @@ def held_out_values(z: Rows, k: int) -> Array:
     relevant = np.arange(len(z.x))[:, None]
     hits = np.zeros(len(z.x), np.float32)
     bank_x, bank_y = np.concatenate([z.bank_x, z.loose_x]), np.concatenate([z.bank_y, z.loose_y])
-    for queries, paired, loose, bank in ((z.x, z.y, z.loose_y, bank_x), (z.y, z.x, z.loose_x, bank_y)):
-        gallery = np.concatenate([paired, loose])
-        scores = corrected(queries @ gallery.T, hubness_terms(gallery, bank, k))
-        found = per_query(positions(scores, relevant), relevant)
+    among = z.x @ z.y.T  # both ways ask for the same products
+    ways = (z.x, z.y, z.loose_y, bank_x, among), (z.y, z.x, z.loose_x, bank_y, among.T)
+    for queries, paired, loose, bank, products in ways:
+        scores = np.concatenate([products, queries @ loose.T], 1)
+        terms = hubness_terms(np.concatenate([paired, loose]), bank, k)
+        found = per_query(positions(corrected(scores, terms), relevant), relevant)
         for cut in CUTS:
             hits += found[f"hit_rate@{cut}"].astype(np.float32)
     return 100 * hits

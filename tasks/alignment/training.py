@@ -43,7 +43,7 @@ def train(problem: Problem, pairs: Indices, start: tuple[Array, Array] | None, s
         log_scale, offset = nn.Parameter(torch.tensor(log(scale))), nn.Parameter(torch.tensor(bias))
         weights = [weight for side in sides for weight in side.parameters()]
         groups = [{"params": weights, "weight_decay": how.decay}, {"params": [log_scale, offset], "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=how.rate)
+        optimiser = torch.optim.AdamW(groups, lr=how.rate, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, how.rate, total_steps=max(steps, 2), pct_start=0.1)
         for left, right, mix in batches(pairs, how.batch, steps, plan.seed, mixup=how.mixup):
             a, b = (normalize(side(rows, mix)) for side, rows in zip(sides, (left, right), strict=True))

@@ -28,13 +28,16 @@ def hubness_terms(gallery: Array, bank: Array, k: int = 10, *, cells: int = CELL
     out = np.empty(len(gallery), np.float32)
     for part in blocks(len(gallery), len(bank), cells):
         scores = gallery[part] @ bank.T
-        out[part] = np.partition(scores, scores.shape[1] - k, axis=1)[:, -k:].mean(1)
+        scores.partition(len(bank) - k, axis=1)
+        out[part] = scores[:, -k:].mean(1)
     return out
 
 
 def corrected(scores: Array, terms: Array) -> Array:
     """S' = 2·S − r(gallery) for scores (n, m) and terms (m,): hubs are pushed back."""
-    return np.asarray(2 * scores - terms[None], np.float32)
+    out = np.multiply(scores, 2, dtype=np.float32)
+    out -= terms
+    return out
 
 
 def csls(scores: Array, query_terms: Array, gallery_terms: Array) -> Array:

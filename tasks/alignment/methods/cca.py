@@ -16,7 +16,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment.cca import directions, factor, solver
+from tasks.alignment.cca import directions, factor, solver, whitened
 from tasks.alignment.maps import Linear, padded
 from tasks.alignment.methods.search import FEW, Key, best_of, uphill
 from tasks.alignment.problem import Choice, Fold, Maps, Problem, Rows
@@ -30,8 +30,9 @@ RIDGES_Y = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 POWERS = (0.5, 0.7, 0.85, 1.0, 1.5)
 CALM = (10_000.0, 10_000.0, 0.25)
 """(rx, ry, p) that stand when binding, unless others are surely better: beside such ridges a covariance is nothing."""
-_START = (2, 2)
-"""Where the walk begins: the places of (1, 0.3)."""
+_START, _MANY_START = (3, 3), (2, 2)
+"""Where the walk begins, and where with `_MANY` pairs: the places of (3, 1) and of (1, 0.3)."""
+_MANY = 10_000
 
 
 def choose(problem: Problem) -> Choice:
@@ -78,7 +79,7 @@ def _walk(fold: Fold) -> list[tuple[Key, Array]]:
         out.extend(found)
         return max(float(values.mean()) for _, values in found)
 
-    uphill(best, (len(RIDGES_X), len(RIDGES_Y)), _START)
+    uphill(best, (len(RIDGES_X), len(RIDGES_Y)), _MANY_START if len(fold.train) > _MANY else _START)
     return out
 
 
@@ -90,10 +91,15 @@ def _scorer(fold: Fold) -> Callable[[float, float, Sequence[float]], Iterator[tu
     dim, stands = fold.problem.plan.dim, fold.problem.rest is not None
     (xx, yy, xy), own, shares = _compact(fold)
     same = Linear(np.eye(len(yy), dtype=np.float32))
-    left, right = (cache(partial(_factor, one, share)) for one, share in zip((xx, yy), shares, strict=True))
+    right = cache(partial(_factor, yy, shares[1]))
+
+    @cache
+    def left(rx: float) -> tuple[Array, Array]:
+        lx = _factor(xx, shares[0], rx)
+        return lx, whitened(lx, xy)
 
     def scores(rx: float, ry: float, powers: Sequence[float]) -> Iterator[tuple[Key, Array]]:
-        a, b, sigma = directions(left(rx), right(ry), xy, dim)
+        a, b, sigma = directions(*left(rx), right(ry), dim)
         rows = own.each(Linear(a).apply, same.apply if stands else Linear(b).apply)
         for p in powers:
             weigh = partial(np.multiply, sigma**p)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import linalg
 
 from tasks.alignment.maps import Linear, padded
 from tasks.alignment.methods.search import Key, best_of
@@ -58,8 +59,9 @@ def solver(xx: Wide, yy: Wide, *, rx: float, ry: float) -> Callable[[Wide], tupl
 
 def predictor(own: Any, cross: Any, ridge: float) -> Any:
     """P = (C + r·c̄)⁻¹·Cxy (d, e), scaled so that x·P has a unit mean square; in the precision of the moments."""
-    p = np.linalg.solve(own + ridge * np.trace(own) / len(own) * np.eye(len(own), dtype=own.dtype), cross)
-    return p / np.sqrt(np.einsum("ij,ij->", p, own @ p))
+    more = ridge * np.trace(own) / len(own)
+    p = linalg.solve(own + more * np.eye(len(own), dtype=own.dtype), cross, assume_a="pos", check_finite=False)
+    return p / np.sqrt(np.vdot(p, cross - more * p))
 
 
 def _trials(fold: Fold, only: set[Key] | None) -> Iterator[tuple[Key, Array]]:

@@ -102,7 +102,7 @@ def narrowed(problem: Problem) -> Problem:
     y = problem.y[:, :WIDTH] if problem.rest is None else problem.y
     if problem.x.shape[1] <= WIDTH and y.shape == problem.y.shape:
         return problem
-    return replace(problem, x=problem.x[:, :WIDTH], y=y, known=None, chosen={})
+    return replace(problem, x=problem.x[:, :WIDTH], y=y, known=None, chosen={}, rival=[])
 
 
 def refit(problem: Problem, pairs: Indices, pseudo: Pseudo, views: int = 1) -> Maps:

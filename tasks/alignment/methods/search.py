@@ -15,7 +15,7 @@ Scored = Iterable[tuple[Key, Array]]
 """Values, and what each held-out query of a fold adds to the rsum under them."""
 Trials = Callable[[Fold, set[Key] | None], Scored]
 _FINALISTS, _FEW_FINALISTS = 12, 40
-_HOPELESS = -4.0  # standard errors behind the rival, after the best of many values on the first fold
+_HOPELESS = -2.0  # errors behind the rival on the first fold: on both others it had to be two ahead to make up for it
 _SURELY = 2.0  # standard errors by which the best of many values must be ahead of those that stand
 FEW = 1_000
 """Pairs below which one fold says little, and a trial costs little."""

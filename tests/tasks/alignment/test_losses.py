@@ -38,6 +38,13 @@ def test_siglip_by_loops() -> None:
     assert float(siglip(A, B, torch.tensor(math.log(SCALE)), torch.tensor(BIAS))) == pytest.approx(total / N)
 
 
+def test_siglip_has_its_own_gradient() -> None:
+    """The gradient in vectors, scale and bias is that of finite differences, also where σ is nearly 0 or 1."""
+    for scale in (SCALE, 40.0):
+        some = (A, B, torch.tensor(math.log(scale), dtype=A.dtype), torch.tensor(BIAS, dtype=A.dtype))
+        assert torch.autograd.gradcheck(siglip, [one.clone().requires_grad_() for one in some])
+
+
 def test_infonce_by_loops() -> None:
     """Minus the log of the partner's share, in either direction, halved."""
     forward = -np.mean([math.log(softmax(SCALE * S[i])[i]) for i in range(N)])
