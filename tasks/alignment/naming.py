@@ -7,8 +7,8 @@ Source: Norouzi et al. 2014 (ConSE), which maps into the vectors of words, where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -18,12 +18,9 @@ from tasks.alignment.maps import Linear, Named, softmax
 from tasks.retrieval.similarity import normalise
 
 if TYPE_CHECKING:
-    from tasks.alignment.problem import Choice, Maps, Problem
+    from tasks.alignment.problem import Maps, Problem
 
 Array = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)
-"""Lengths of what the classes say beside a unit vector, one of which folds choose."""
 _SHARPNESS = 1.5
 """Of the softmax over scores in standard deviations; between 1 and 2 it hardly matters: README."""
 
@@ -78,20 +75,6 @@ class Naming:
     def of(cls, side: int, logits: Array, names: Array) -> Self:
         """The naming of a side by logits and names."""
         return cls(side, logits, names, softmax(logits[:, 0]).mean(0, dtype=np.float64).astype(np.float32))
-
-
-def choose(problem: Problem, choice: Choice, prepare: Callable[[Problem, Choice], Callable[[Indices], Maps]]) -> Choice:
-    """The choice of a method, and with it how much the classes count, by the same folds: 0 where they do not help."""
-    scores = dict.fromkeys(WEIGHTS, 0.0)
-    for fold in problem.folds:
-        maps = prepare(fold.inner, choice)(fold.train)
-        for weight in WEIGHTS:
-            scores[weight] += fold.score(named(problem, maps, weight)) / len(problem.folds)
-    best = max(scores, key=lambda weight: scores[weight])
-    tried = [{"names": weight, "rsum": round(score, 3)} for weight, score in scores.items()]
-    told = f"held-out rsum without names of classes {scores[0.0]:.1f}, with them at weight {best} {scores[best]:.1f}"
-    why = "; ".join(one for one in (choice.why, told) if one)
-    return replace(choice, values={**choice.values, "names": best}, tried=[*choice.tried, *tried], why=why)
 
 
 def named(problem: Problem, maps: Maps, weight: float) -> Maps:

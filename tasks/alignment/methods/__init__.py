@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from tasks.alignment import naming
-from tasks.alignment.methods import asif, auto, cca, cotraining, heads, procrustes, ridge, soft
+from tasks.alignment.methods import asif, auto, cca, cotraining, heads, names, procrustes, ridge, soft
+from tasks.alignment.naming import named
 from tasks.alignment.problem import Choice, Maps, Problem
 
 METHODS: dict[str, ModuleType] = {
@@ -42,11 +42,11 @@ def choose(problem: Problem) -> Choice:
         found = auto.choose_among({name: one for name, one in METHODS.items() if name not in without}, problem)
     else:
         found = METHODS[problem.plan.method].choose(problem)
-    return found if problem.naming is None else naming.choose(problem, found, prepare)
+    return found if problem.naming is None else names.choose(problem, found, prepare)
 
 
 def prepare(problem: Problem, choice: Choice) -> Callable[[npt.NDArray[np.int64]], Maps]:
     """A function from pairs of the problem's items to heads."""
     method = choice.values.get("method", problem.plan.method)
     made: Callable[[npt.NDArray[np.int64]], Maps] = METHODS[method].prepare(problem, choice)
-    return lambda pairs: naming.named(problem, made(pairs), choice.values.get("names", 0.0))
+    return lambda pairs: named(problem, made(pairs), choice.values.get("names", 0.0))

@@ -33,9 +33,10 @@ class Planted:
         scores[np.arange(count), which] += 4
         return {"net": normalise(own), "net-classes": normalise(scores)}, {"bert": normalise(texts)}
 
-    def fitted(self, *, known: bool = True) -> Fitted:
-        """A space on fifty pairs, with the names of the classes where they are known."""
+    def fitted(self, *, known: bool = True, blind: bool = False) -> Fitted:
+        """A space on fifty pairs, with the names of the classes where they are known; `blind` scores are of others."""
         left, right = self.vectors(50, 1)
+        left |= {"net-classes": np.roll(left["net-classes"], 1, 0)} if blind else {}
         rows = np.arange(50)
         one = View("image", left, dict.fromkeys(left, False), rows, classes=("net-classes",))
         other = View("text", right, {"bert": False}, rows, names={"bert": self.words} if known else {})
@@ -55,6 +56,13 @@ def test_names_help_where_pairs_are_few() -> None:
     assert space.facts["chosen"]["names"] > 0
     assert isinstance(space.heads["image"].map, Named)
     assert planted.rank(space) < 0.8 * planted.rank(planted.fitted(known=False).space)
+
+
+def test_classes_that_know_nothing_do_not_count() -> None:
+    """Scores of other items bring nothing, and folds leave them out."""
+    space = Planted().fitted(blind=True).space
+    assert space.facts["chosen"]["names"] == 0
+    assert isinstance(space.heads["image"].map, Linear)
 
 
 def test_classes_without_known_names_are_features() -> None:
