@@ -137,7 +137,7 @@ class Writes:
             if not self.dead:  # a killed process tidies nothing up
                 remove(*args, **kwargs)
 
-        places: list[tuple[Any, str]] = [(Store, "upsert"), (Store, "delete"), (Store, "drop")]
+        places: list[tuple[Any, str]] = [(Store, name) for name in ("upsert", "revise", "delete", "drop")]
         places += [(storage.staging, "replace_folder")]
         places += [(tasks.upkeep, name) for name in ("compact", "clean")]
         with mock.patch.object(shutil, "rmtree", rmtree):
