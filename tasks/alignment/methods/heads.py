@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from tasks.alignment.maps import Linear
 from tasks.alignment.methods import cca
-from tasks.alignment.methods.search import rsum_of
-from tasks.alignment.problem import Choice, Fold, Maps, Problem
+from tasks.alignment.methods.search import HOPELESS, rsum_of
+from tasks.alignment.problem import Choice, Fold, Maps, Problem, gain_in_errors
 
 Indices = npt.NDArray[np.int64]
 _PAIRS = 2_000
@@ -22,7 +22,7 @@ def choose(problem: Problem) -> Choice:
 
     What the training gains on the folds that judge it is added to CCA's mean over all folds, so that the figures of
     methods can be compared. Attention may take half of the plan's steps: it has more to fit, and is often past its best
-    at the end.
+    at the end. Where the training falls far behind CCA on the first folds, the others are left out.
     """
     how = problem.plan.heads
     folds = problem.folds[:1] if len(problem.pairs) > _PAIRS else problem.folds
@@ -32,8 +32,14 @@ def choose(problem: Problem) -> Choice:
         return Choice({"steps": how.steps}, tried, held=held)
     first = cca.choose(problem)
     lengths = (how.steps // 2, how.steps) if how.shape == "attention" else (how.steps,)
-    found = {0: first.held[: len(folds)]}  # what no step has changed, CCA has scored on these folds already
-    found |= {steps: _held_out(folds, Choice(dict(first.values) | {"steps": steps})) for steps in lengths}
+    found: dict[int, list[npt.NDArray[np.float32]]] = {steps: [] for steps in lengths}
+    for fold in folds:
+        for steps in lengths:
+            found[steps] += _held_out([fold], Choice(dict(first.values) | {"steps": steps}))
+        if all(gain_in_errors(held, first.held, len(problem.pairs)) < HOPELESS for held in found.values()):
+            break
+    folds = folds[: len(found[how.steps])]
+    found[0] = first.held[: len(folds)]  # what no step has changed, CCA has scored on these folds already
     scores = {steps: rsum_of(held) for steps, held in found.items()}
     tried = [
         dict(first.values) | {"steps": steps, "rsum": round(first.rsum + score - scores[0], 3), "folds": len(folds)}

@@ -15,7 +15,7 @@ Scored = Iterable[tuple[Key, Array]]
 """Values, and what each held-out query of a fold adds to the rsum under them."""
 Trials = Callable[[Fold, set[Key] | None], Scored]
 _FINALISTS, _FEW_FINALISTS = 12, 40
-_HOPELESS = -2.0  # errors behind the rival on the first fold: on both others it had to be two ahead to make up for it
+HOPELESS = -2.0  # standard errors behind the rival on the first fold: both others had to be two ahead to make up for it
 _SURELY = 2.0  # standard errors by which the best of many values must be ahead of those that stand
 FEW = 1_000
 """Pairs below which one fold says little, and a trial costs little."""
@@ -40,7 +40,7 @@ def best_of(
     held: dict[Key, list[Array]] = {key: [values] for key, values in found}
     finalists = _FINALISTS if len(problem.pairs) >= FEW else _FEW_FINALISTS
     best = sorted(held, key=lambda key: -held[key][0].mean())[:finalists]
-    if problem.rival and gain_in_errors(held[best[0]], problem.rival, len(problem.pairs)) < _HOPELESS:
+    if problem.rival and gain_in_errors(held[best[0]], problem.rival, len(problem.pairs)) < HOPELESS:
         best, others = best[:1], []
     tried_on = {*best, start} if start else set(best)
     for fold in others:
