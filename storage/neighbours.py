@@ -67,7 +67,7 @@ def nearest(
         if "ef" in index.query:
             asked["ef"] = max(index.query["ef"], wanted * refine)  # Lance refuses an ef below the candidates
     found = _search(data, "vector", np.asarray(queries, np.float32), where, columns, asked)
-    return [one.slice(0, k) for one in _by_query(found, len(queries))]
+    return _by_query(found, len(queries), k)
 
 
 def count_rows(data: LanceDataset, where: Filter | None) -> int:
@@ -117,10 +117,10 @@ def _nearest_bits(
     return found.append_column("_distance", pa.array(distance[order].astype(np.float32)))
 
 
-def _by_query(found: pa.Table, n: int) -> list[pa.Table]:
+def _by_query(found: pa.Table, n: int, k: int) -> list[pa.Table]:
     if "query_index" not in found.column_names:
-        return [found]
+        return [found.slice(0, k)]
     place = found["query_index"].to_numpy()
     found = found.drop_columns(["query_index"]).take(np.argsort(place, kind="stable")).combine_chunks()
     ends = np.searchsorted(np.sort(place), np.arange(n + 1))
-    return [found.slice(first, last - first) for first, last in pairwise(ends.tolist())]
+    return [found.slice(first, min(last - first, k)) for first, last in pairwise(ends.tolist())]

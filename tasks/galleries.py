@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -95,7 +96,7 @@ class Galleries:
                 narrowed.take(k, lambda n, one=one: self._ask(one[None], n, narrowed.where, columns)[0])  # type: ignore[misc]
                 for one in queries
             ]
-        return [self._found(one) for one in tables]
+        return self._found(tables)
 
     def words(self, text: str, k: int, narrowed: Narrowed) -> list[str]:
         """Keys of the `k` items whose words fit best."""
@@ -112,11 +113,14 @@ class Galleries:
         matching = self._once(self._counts, where, lambda: count_rows(self._data, where))
         return nearest(self._data, queries, k, self._index, where=where, columns=columns, matching=matching)
 
-    def _found(self, rows: pa.Table) -> Found:
-        distance = rows["_distance"].to_numpy()
-        cosines = 1 - distance if self._index.metric == "cosine" else 1 - distance / 2  # of unit vectors
+    def _found(self, tables: Sequence[pa.Table]) -> list[Found]:
+        rows = pa.concat_tables(tables)
+        distance = rows["_distance"].to_numpy() * (1 if self._index.metric == "cosine" else 0.5)  # of unit vectors
+        cosines = np.asarray(1 - distance, np.float32)
         terms = {name: rows[column].to_numpy() for name, column in zip(self._modalities, self._terms, strict=True)}
-        return Found(rows["key"].to_pylist(), np.asarray(cosines, np.float32), terms)
+        keys, ends = rows["key"].to_pylist(), np.cumsum([0, *map(len, tables)]).tolist()
+        parts = [slice(*pair) for pair in pairwise(ends)]
+        return [Found(keys[at], cosines[at], {name: one[at] for name, one in terms.items()}) for at in parts]
 
     @cached_property
     def _holds(self) -> bool:

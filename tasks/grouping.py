@@ -124,7 +124,7 @@ def _write_changed(items: JoinedItems, names: Names, splits: Sequence[str], code
 def _tally(items: JoinedItems, names: Names, splits: Sequence[str], codes: Places) -> tuple[list[int], int, str]:
     """Items in each split, items that were declared in another one, and what tells all of it and the given pairs."""
     counts, moved = np.zeros(len(splits), np.int64), 0
-    rank = np.array([*map(splits.index, items.splits), -1])
+    rank = np.array([*(splits.index(one) if one in splits else -1 for one in items.splits), -1])  # not all, when drawn
     state = hashlib.blake2b("\0".join(splits).encode(), digest_size=16)
     for known, _, _ in items.by_key():
         group = items.roots(known["number"].to_numpy())

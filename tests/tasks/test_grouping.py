@@ -176,7 +176,7 @@ def test_the_order_of_insertion_does_not_matter(tmp_path: Path) -> None:
     assert items(stores[0]) == items(stores[1]) == items(stores[2])
 
 
-@pytest.mark.parametrize("split", [None, "train"])
+@pytest.mark.parametrize("split", [None, "train", "other"])
 def test_a_split_is_drawn_where_none_is_declared(store: Store, split: str | None) -> None:
     """Without a declared test or val about the asked share of groups is held out, by seed, and no group is cut."""
     write(store, [row(f"r{n}", [f"{n}.png", f"{n}~b.png"], [f"{n}"], split) for n in range(400)])
