@@ -18,6 +18,7 @@ from tests.benchmarks.results import record, table
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 FITTED = 10_000  # items from which the exponent is fitted on
+_TOLD = 0.5  # seconds beyond start-up from which a rate says anything
 _WORDS = 4_000
 _WIDTH = 32
 
@@ -45,8 +46,9 @@ def figures(runs: dict[int, Measured], start: Measured) -> tuple[str, list[list[
     """The exponents in words, and a row a run; `start` is what a collection of two items took."""
     rows: list[list[object]] = []
     for size, run in runs.items():
-        rate = round(size / max(run.seconds - start.seconds, 1e-9))
-        rows.append([f"{size:,}", run.seconds, run.cpu_seconds, f"{rate:,}", _peak(run) / 1e6])
+        net = run.seconds - start.seconds
+        rate = f"{round(size / net):,}" if net > _TOLD else "–"
+        rows.append([f"{size:,}", run.seconds, run.cpu_seconds, rate, _peak(run) / 1e6])
     fitted = [size for size in runs if size >= FITTED]
     slopes = [
         exponent(fitted, [of(runs[size]) - of(start) for size in fitted])
