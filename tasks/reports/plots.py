@@ -88,7 +88,8 @@ def curves(
     y = y_range or _round(min(lows), max(tops))
     x = (min(xs), max(xs)) if min(xs) < max(xs) else (0.5 * min(xs), 2 * max(xs))
     area = svg.frame(x, y, log_x=log_x)
-    body = [svg.legend([(_number(place, one), one.name, one.dashed) for place, one in enumerate(series)])]
+    names = [(_number(place, one), one.name, one.dashed) for place, one in enumerate(series)]
+    body = [svg.legend(names, room=area.width)]
     body.append(area.axes(x_label, y_label, x_text, y_text))
     for place, one in enumerate(series):
         number = _number(place, one)

@@ -117,8 +117,12 @@ def picture(kind: str, title: str, about: str, width: int, height: int, body: st
     )
 
 
-def legend(names: Sequence[tuple[int, str, bool]], left: float = 4, letter: float = 7.6) -> str:
-    """A row of (series, name, drawn by dashes) at the top of a plot; widths are guessed from the letters."""
+def legend(names: Sequence[tuple[int, str, bool]], left: float = 4, letter: float = 7.6, room: float = math.inf) -> str:
+    """A row of (series, name, drawn by dashes) at the top of a plot; widths are guessed from the letters.
+
+    Where they would pass `room` they stand closer together: the guess is that of wide letters.
+    """
+    closer = min(1.0, (room - left) / max(sum(40 + letter * len(name) for _, name, _ in names), 1))
     parts, at = [], left
     for number, name, dashed in names:
         if number < 0:
@@ -127,7 +131,7 @@ def legend(names: Sequence[tuple[int, str, bool]], left: float = 4, letter: floa
             parts.append(_stroke(f"M{at:.1f} 12 h18", f"c{number}", dashed=dashed))
             parts.append(mark(at + 9, 12, number))
         parts.append(_text(at + 24, 16, name, "key", "start"))
-        at += 24 + letter * len(name) + 16
+        at += closer * (24 + letter * len(name) + 16)
     return "".join(parts)
 
 
