@@ -50,6 +50,15 @@ def leading(keys: Keys) -> npt.NDArray[np.int64]:
     return np.asarray(np.clip(values @ np.array([4_096, 256, 16, 1]), 0, 65_535), np.int64)
 
 
+def part_of(hashes: pa.Array, parts: int) -> npt.NDArray[np.int64]:
+    """Which of so many parts each hash (n,) belongs to; parts are in the order of the hashes.
+
+    >>> part_of(pa.array(["00ff", "8000"]), 4).tolist()
+    [0, 2]
+    """
+    return leading(packed(hashes)) * parts >> 16
+
+
 def words(keys: Keys) -> npt.NDArray[np.uint64]:
     """Hashes (n,) of 32 hex digits as numbers (2·n,), two each.
 

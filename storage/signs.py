@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from storage.tables import vector_column
+
 Array = npt.NDArray[np.float32]
 
 
@@ -25,8 +27,7 @@ def sign_bits(vectors: Array) -> npt.NDArray[np.uint8]:
 
 def bits_column(vectors: Array) -> pa.Array:
     """The signs of vectors as a fixed-size list column."""
-    bits = sign_bits(vectors)
-    return pa.FixedSizeListArray.from_arrays(pa.array(bits.reshape(-1)), bits.shape[1])
+    return vector_column(sign_bits(vectors))
 
 
 @lru_cache(maxsize=4)

@@ -378,7 +378,7 @@ def matrix(column: pa.Array) -> Array:
     return flat.reshape(len(column), column.type.list_size)
 
 
-def vector_column(vectors: Array) -> pa.Array:
+def vector_column(vectors: npt.NDArray[Any]) -> pa.Array:
     """An array `(n, dim)` as a fixed-size list column."""
     return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(vectors).reshape(-1)), vectors.shape[1])
 

@@ -176,7 +176,7 @@ def _work(
     """
     spec = spec_of(encoder, modality)
     table = table_of(spec, device)
-    stay = {*unpacked(hashes(store, modality, eq("collection", collection))), *seen.contents[modality]}
+    stay = {*unpacked(hashes(store, modality, collection)), *seen.contents[modality]}
     gone = {content for (name, content) in seen.went if name == modality} - seen.contents[modality]
     bad = set(
         store.strings(

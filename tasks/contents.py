@@ -33,10 +33,10 @@ def contents(store: Store, collection: str, modality: str, where: Filter | None 
                 yield content, "", question, len(question.encode())
 
 
-def hashes(store: Store, modality: str, collections: Filter | None = None) -> Keys:
-    """The distinct contents of a modality, sorted, in the collections that a condition names or in all."""
-    of = eq("modality", modality)
-    found = column_of(store, schemas.ITEMS, "content_hash", of if collections is None else collections & of)
+def hashes(store: Store, modality: str, collection: str) -> Keys:
+    """The distinct contents of a modality in a collection, sorted."""
+    here = eq("collection", collection)
+    found = column_of(store, schemas.ITEMS, "content_hash", here & eq("modality", modality))
     if modality == TEXT:
-        found = joined([found, column_of(store, schemas.ANSWERS, "content_hash", collections)])
+        found = joined([found, column_of(store, schemas.ANSWERS, "content_hash", here)])
     return np.unique(found)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from storage import schemas
 from storage.filters import Filter, eq
-from storage.packed import Keys, leading, packed, place, unpacked
+from storage.packed import Keys, packed, part_of, place, unpacked
 from storage.scratch import Parted
 from storage.workspace import Workspace
 from tasks.contents import TEXT
@@ -54,4 +54,4 @@ def compared(workspace: Workspace, collection: str, source: EncoderRef, *, parts
 
 
 def _add(aside: Parted, contents: pa.StringArray, here: pa.BooleanArray) -> None:
-    aside.add(leading(packed(contents)) * len(aside) >> 16, {"content": contents, "here": here})
+    aside.add(part_of(contents, len(aside)), {"content": contents, "here": here})

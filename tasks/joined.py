@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from storage import schemas
 from storage.filters import eq
-from storage.packed import leading, packed, place, words
+from storage.packed import packed, part_of, place, words
 from storage.scratch import Parted
 from storage.workspace import Workspace
 from tasks.contents import TEXT
@@ -99,7 +99,7 @@ class JoinedItems:
 
     def part_of(self, hashes: pa.StringArray) -> Places:
         """The parts of hashes (n,), which are in the order of the hashes."""
-        return leading(packed(hashes)) * self.parts >> 16
+        return part_of(hashes, self.parts)
 
     def scan(self, *columns: str) -> Iterator[tuple[Nodes, pa.RecordBatch]]:
         """Numbers of items, and some of their columns."""
