@@ -20,7 +20,7 @@ from tasks.captioned import TEXT, TRAIN, Captioned, CaptionedItems
 from tasks.captioning.consensus import Rule, agreement, totals, voices
 from tasks.captioning.generator import ReaderError, evidence_prompt, folder_of
 from tasks.hits import Item
-from tasks.media.registry import modality_of
+from tasks.media.registry import MediaError, modality_of
 from tasks.retrieval.knn import top_k
 from tasks.search import Searcher
 from tasks.sources.item import content_hash, digest
@@ -210,9 +210,11 @@ class Captioner(Searcher):
 
     def _written(self, made: Caption, medium: _Medium, score: Callable[[str], float], reader: Reader) -> Caption:
         """The caption in the words of a reader, scored by the same candidates."""
-        pixels = _picture(self._content(medium)) if reader.sees else None
         try:
+            pixels = _picture(self._content(medium)) if reader.sees else None
             text = reader.write(evidence_prompt([one.text for one in made.evidence]), pixels)
+        except MediaError as error:
+            raise UserError(f"{medium.told}: {error.message}", "give another file") from None
         except ReaderError as error:
             raise UserError(error.message, error.mend) from None
         if not text:

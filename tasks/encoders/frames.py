@@ -11,6 +11,7 @@ import numpy as np
 
 from tasks.encoders.fingerprint import fingerprint as fingerprint_of
 from tasks.encoders.frames_names import frames_name
+from tasks.encoders.image_encoder import ImageEncoder
 from tasks.encoders.lasting import Inputs, LastingEncoder, Part
 from tasks.encoders.pictures import Pixels
 from tasks.encoders.protocol import Array, EncoderError, EncoderSpec, Runtime
@@ -21,17 +22,19 @@ from tasks.encoders.sampling import Sampling
 class Frames:
     """Splits a video into parts of the frames that `sampling` names; `prepare` makes each the model's size.
 
-    A part's input is `(h, w, 3)` uint8, or with `stacked` `(t, h, w, 3)`. No more than a part is held at once.
+    A part's input is `(h, w, 3)` uint8, or with `stacked` `(t, h, w, 3)`. No more than a part is held at once. With
+    `shorter` the decoder gives frames whose shorter side is that, else as large as they are.
     """
 
     sampling: Sampling
     prepare: Callable[[Pixels], Pixels]
     stacked: bool
+    shorter: int | None = None
 
     def __call__(self, clip: Any) -> Iterator[Part]:
         """(start in seconds, model inputs) of each part of a decoded video."""
         parts = self.sampling(clip)
-        shown = clip.frames([time for part in parts for time in part])
+        shown = clip.frames([time for part in parts for time in part], self.shorter)
         for part in parts:
             frames = [self.prepare(next(shown)) for _ in part]
             yield part[0], (np.stack(frames) if self.stacked else frames[0],)
@@ -50,5 +53,6 @@ def load(spec: EncoderSpec, runtime: Runtime, fingerprint: str, models_dir: Path
     def raw(inputs: Sequence[Inputs]) -> Array:
         return inner.encode([frame for (frame,) in inputs]).vectors
 
-    split = Frames(sampling, inner.transform, stacked=False)
+    shorter = inner.prepare.shorter_side if isinstance(inner, ImageEncoder) else None
+    split = Frames(sampling, inner.transform, stacked=False, shorter=shorter)
     return LastingEncoder(spec, runtime, fingerprint, split, raw)

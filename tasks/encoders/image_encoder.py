@@ -27,6 +27,10 @@ class Transform(Protocol):
     def width(self) -> int:
         """Columns of the input."""
 
+    @property
+    def shorter_side(self) -> int:
+        """Pixels of a picture's shorter side that it makes use of."""
+
     def __call__(self, pixels: Pixels) -> Pixels:
         """`(h, w, 3)` uint8 → `(height, width, 3)` uint8."""
 

@@ -32,20 +32,26 @@ _AT_ONCE = 16 << 20  # bytes of model inputs that are encoded together, of as ma
 
 
 class PartStream:
-    """The parts of one item: the first are ready, the others are made when asked for. It can be read repeatedly."""
+    """The parts of one item: the first are ready, the others are made when asked for. It can be read repeatedly.
+
+    Where the medium breaks, reading raises `MediaError`; making the stream does not.
+    """
 
     def __init__(self, make: Callable[[], Iterator[Part]]) -> None:
         self._make: Callable[[], Iterator[Part]] | None = make
         self._ready: list[Part] = []
         rest: Iterator[Part] | None = make()
         size = 0
-        for part in rest or ():
-            self._ready.append(part)
-            size += _bytes(part)
-            if size >= _AHEAD:
-                break
-        else:  # all are ready: the medium itself may go
-            self._make, rest = None, None
+        try:
+            for part in rest or ():
+                self._ready.append(part)
+                size += _bytes(part)
+                if size >= _AHEAD:
+                    break
+            else:  # all are ready: the medium itself may go
+                self._make, rest = None, None
+        except MediaError:  # it is made anew, and breaks again there
+            rest = None
         self._rest: Iterator[Part] | None = rest
 
     def __iter__(self) -> Iterator[Part]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from tasks.media import image
 from tasks.media.container import ERRORS, cause_of, declared_seconds, opened, stream_of
@@ -18,19 +19,18 @@ Pixels = npt.NDArray[np.uint8]
 
 _CUT = 0.1  # mean difference of two small grey frames, of full scale, that begins a new scene
 _SMALL = (64, 36)
+_SCALING = Interpolation.BICUBIC | Interpolation.BITEXACT  # the same bits by every processor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """A video. Frames are decoded anew whenever they are asked for, so that only its file is held.
 
-    `width` and `height` are of the picture as it is shown, its pixels made square by `stretch`; `seconds` is how long
-    its frames last, `frame_count` how many there are. Times are seconds from the first frame on.
+    `seconds` is how long its frames last, `frame_count` how many there are; its pixels are made square by `stretch`.
+    Times are seconds from the first frame on.
     """
 
     data: bytes = field(repr=False)
-    width: int
-    height: int
     seconds: float
     index: Index = field(repr=False)
     stretch: float = 1.0
@@ -40,16 +40,20 @@ class Clip:
         """Number of frames."""
         return len(self.index.times)
 
-    def frames(self, times: Sequence[float]) -> Iterator[Pixels]:
-        """The frame shown at each of `times` (ascending): RGB `(height, width, 3)` uint8, one a time.
+    def frames(self, times: Sequence[float], shorter: int | None = None) -> Iterator[Pixels]:
+        """The frame shown at each of `times` (ascending): RGB `(height, width, 3)` uint8, upright, one a time.
+
+        With `shorter` its shorter side has so many pixels: it is resized (bicubic) while its colours are converted,
+        which costs a third of a conversion followed by a resize.
 
         Only groups of pictures that hold a wanted frame are decoded, and one frame is held. Raises
         `MediaError("video_unreadable")`.
         """
         wanted = self.index.shown_at(times)
+        convert = VideoReformatter()  # one for all: it keeps what it has worked out for a size
         place = 0
         for number, frame in _decoded(self.data, self.index, sorted(set(wanted))):
-            pixels = _upright(frame, self.stretch)
+            pixels = _upright(frame, convert, self.stretch, shorter)
             while place < len(wanted) and wanted[place] == number:
                 yield pixels
                 place += 1
@@ -60,9 +64,10 @@ class Clip:
         All frames are decoded, in small. A fade is no cut.
         """
         starts = [0.0]
-        before: npt.NDArray[np.float32] | None = None
+        before: npt.NDArray[np.floating[Any]] | None = None
+        convert = VideoReformatter()
         for number, frame in _decoded(self.data, self.index, range(self.frame_count)):
-            grey = frame.reformat(*_SMALL, format="gray").to_ndarray().astype(np.float32) / 255
+            grey = convert.reformat(frame, *_SMALL, "gray", threads=1).to_ndarray().astype(np.float32) / 255
             if before is not None and np.abs(grey - before).mean() >= _CUT:
                 starts.append(float(self.index.times[number]))
             before = grey
@@ -91,15 +96,15 @@ class Index:
 
 
 def inspect(data: bytes, limits: Limits) -> None:
-    """Check the header, the index and the first frame. Raises `MediaError` as `decode` does."""
-    decode(data, limits)
+    """Check the header, the index and the first frame. Raises `MediaError` as `decode` and `Clip.frames` do."""
+    next(decode(data, limits).frames([0.0]))
 
 
 def decode(data: bytes, limits: Limits) -> Clip:
     """The video in an MP4, MOV, Matroska, WebM, AVI, MPEG … file, known by its content, not its name.
 
     Of several video streams the first counts. Raises `MediaError`: file_empty, not_video, video_is_picture,
-    video_no_stream, video_empty, video_truncated, video_unreadable, video_too_large, video_too_long.
+    video_no_stream, video_empty, video_truncated, video_too_large, video_too_long. No frame is decoded yet.
     """
     if not data:
         raise MediaError("file_empty", "the file holds no byte")
@@ -121,9 +126,7 @@ def decode(data: bytes, limits: Limits) -> Clip:
         raise MediaError("video_too_long", f"{seconds:,.0f} s are more than {limits.max_seconds:,.0f}")
     if declared is not None and declared - seconds > 0.5 + 0.01 * declared:
         raise MediaError("video_truncated", f"the file declares {declared:.1f} s and ends after {seconds:.1f} s")
-    _, first = next(_decoded(data, index, [0]))
-    height, width = _upright(first, stretch).shape[:2]
-    return Clip(data, width, height, seconds, index, stretch)
+    return Clip(data, seconds, index, stretch)
 
 
 def _is_picture(data: bytes, limits: Limits) -> bool:
@@ -220,9 +223,24 @@ def _runs(container: Any, index: Index, queue: deque[int]) -> Iterator[tuple[int
     yield from numbered(stream.decode(None))
 
 
-def _upright(frame: Any, stretch: float) -> Pixels:
+def _upright(frame: Any, convert: VideoReformatter, stretch: float, shorter: int | None) -> Pixels:
     """RGB as it is shown: pixels as wide as high, turned as the file says."""
-    if 0.1 < stretch < 10 and stretch != 1:
-        frame = frame.reformat(width=max(round(frame.width * stretch), 1), format="rgb24")
-    pixels: Pixels = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))
+    width, height = _size(frame.width * (stretch if 0.1 < stretch < 10 else 1), frame.height, shorter)
+    # one thread: the reading threads are parallel already
+    rgb = convert.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
+    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4))
+
+
+def _size(width: float, height: float, shorter: int | None) -> tuple[int, int]:
+    """Whole numbers for a size, or for that of the same shape whose shorter side is `shorter`.
+
+    The longer side differs from it by an even number, so that a square in the centre lies on whole pixels.
+
+    >>> _size(85.3, 48, None), _size(640, 480, 300), _size(480, 640, 300)
+    ((85, 48), (400, 300), (300, 400))
+    """
+    if shorter is None:
+        return max(round(width), 1), round(height)
+    margin = round(shorter * (max(width, height) / min(width, height) - 1) / 2)
+    longer = shorter + 2 * margin
+    return (longer, shorter) if width > height else (shorter, longer)

@@ -23,6 +23,7 @@ from tests.tasks.encoders.parts import OPENVINO, TORCH, TORCH_BF16, cosines, fol
 from tests.tasks.encoders.test_automodel import SMALL
 from tests.tasks.encoders.test_company import EVERY_RUNTIME, assert_company_is_nothing, differ
 from tests.tasks.encoders.test_torchvision import checkpoints, publish, random_net
+from tests.tasks.media.test_video import damaged
 
 __all__ = ["checkpoints"]  # a fixture of another file
 
@@ -120,14 +121,14 @@ def test_fingerprints(tiny: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("pool", ["mean", "max", "attention"])
 def test_a_video_is_its_frames(tiny: dict[str, str], models_dir: Path, pool: str) -> None:
-    """A part's vector is, bit for bit, what the image encoder gives for the frame; an item pools them."""
+    """A part's vector is what the image encoder gives for the frame in the size that it takes; an item pools them."""
     image = loaded(resolve(tiny["image"]), OPENVINO, models_dir)
     encoder = loaded(resolve(f"frames:{tiny['image']}&n=5&pool={pool}"), OPENVINO, models_dir)
     inputs = [encoder.transform(one) for one in clips()]
     vectors, _, _, parts = encoder.encode(inputs)
     for clip, vector, part in zip(clips(), vectors, parts, strict=True):
         times = [(number + 0.5) / 5 * clip.seconds for number in range(5)]
-        frames = image.encode([image.transform(one) for one in clip.frames(times)]).vectors
+        frames = image.encode([image.transform(one) for one in clip.frames(times, image.prepare.shorter_side)]).vectors
         assert part.starts == pytest.approx(times)
         assert np.abs(part.vectors - frames).max() < 1e-6
         middle = frames.mean(axis=0) / np.linalg.norm(frames.mean(axis=0))
@@ -135,6 +136,18 @@ def test_a_video_is_its_frames(tiny: dict[str, str], models_dir: Path, pool: str
         pooled = {"mean": frames.mean(axis=0), "max": frames.max(axis=0), "attention": weights @ frames}[pool]
         assert vector == pytest.approx(pooled / np.linalg.norm(pooled), abs=1e-6)
     assert differ(vectors)
+
+
+def test_a_broken_video_costs_itself(tiny: dict[str, str], models_dir: Path) -> None:
+    """Noise in the place of pictures is found out while parts are made: the others are encoded as if it were not."""
+    encoder = loaded(resolve(f"frames:{tiny['image']}&n=3"), OPENVINO, models_dir)
+    inputs = [encoder.transform(one) for one in (clips()[1], decode(damaged(film(20)), Limits()), clips()[2])]
+    vectors, _, failures, parts = encoder.encode(inputs)
+    ((place, error),) = failures
+    assert (place, error.code) == (1, "video_unreadable")
+    assert not vectors[1].any()
+    assert [len(one.starts) for one in parts] == [3, 0, 3]
+    assert np.array_equal(vectors[[0, 2]], encoder.encode([inputs[0], inputs[2]]).vectors)
 
 
 @EVERY_RUNTIME
