@@ -20,6 +20,11 @@ class Neighbours(NamedTuple):
     rows: Indices
     weight: Array
 
+    @property
+    def certainty(self) -> Array:
+        """How much the weights agree on few of them: (n,), from 0 to 1."""
+        return certainty(self.weight)
+
 
 def soft_neighbours(
     queries: Array, gallery: Array, *, k: int = 10, temperature: float = 0.05, hubness_k: int = 10, cells: int = CELLS

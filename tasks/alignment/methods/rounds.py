@@ -15,7 +15,7 @@ from tasks.alignment.maps import Linear, Map
 from tasks.alignment.methods import cca
 from tasks.alignment.methods.search import rsum_of
 from tasks.alignment.problem import Choice, Maps, Problem
-from tasks.mining.soft import Neighbours, barycentres, certainty, soft_neighbours
+from tasks.mining.soft import Neighbours, barycentres, soft_neighbours
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -55,7 +55,7 @@ def pseudo_pairs(found: Both, x: Array, y: Array) -> Pseudo:
     return Pseudo(
         np.concatenate([x, barycentres(to_x, x)]),
         np.concatenate([barycentres(to_y, y), y]),
-        np.concatenate([certainty(one.weight) for one in found]),
+        np.concatenate([one.certainty for one in found]),
     )
 
 
@@ -71,12 +71,13 @@ Rounds = Callable[[Problem, Choice, Indices, Pool], Iterator[Round]]
 
 
 class Leaning(NamedTuple):
-    """The pseudo-pairs of one side: `items` (n,) rows of unpaired items, and on the other side what each leans on.
+    """The pseudo-pairs of one side in a round: rows of unpaired `items` (n,), and of what each leans on across.
 
     `side` is 0 where the items are those of x, 1 where they are those of y. With `rest`, its rows come after those of
     y. Views count from 1; only co-training has two.
     """
 
+    round: int
     view: int
     side: int
     items: Indices
@@ -135,7 +136,7 @@ def fit(problem: Problem, choice: Choice, pairs: Indices, rounds: Rounds) -> tup
     last = next(islice(rounds(problem, choice, pairs, _unpaired(problem, none)), choice["rounds"], None))
     left, right = (_widened(one, z.shape[1]) for one, z in zip(last.maps, (problem.x, problem.y), strict=True))
     leaning = [
-        Leaning(view, side, rows[side], Neighbours(rows[1 - side][near.rows], near.weight))
+        Leaning(choice["rounds"], view, side, rows[side], Neighbours(rows[1 - side][near.rows], near.weight))
         for view, both in enumerate(last.found, 1)
         for side, near in enumerate(both)
     ]
