@@ -51,6 +51,7 @@ def _row(store: Store, name: str, state: str, manifest: Manifest) -> dict[str, A
         "state": state,
         "method": space.space.method,
         "pairs": space.space.pairs,
+        "pseudo-pairs": sum(one.pseudo_pairs for one in space.space.rounds),
         "bound": ", ".join(f"{name} through {pivot}" for name, pivot in space.space.bound.items()),
         "collections": ", ".join(space.collections),
         "encoders": ", ".join(one.encoder for one in space.encoded),

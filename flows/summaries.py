@@ -87,7 +87,10 @@ def duplicates_artifact(space: str, report: DuplicateReport) -> str:
 
 
 def rounds_artifacts(space: SpaceRef) -> None:
-    """A table artifact a round of pseudo-pairs: accepted or refused, and the held-out rsum before and after it."""
+    """A table artifact a round of pseudo-pairs: accepted or refused, and the held-out rsum before and after it.
+
+    That of the last accepted one says how many pseudo-pairs the heads stand on, and where they are named.
+    """
     for one in space.rounds:
         verdict = "accepted" if one.accepted else "refused"
         row = {"round": one.number, "verdict": verdict, "rsum before": one.before, "rsum after": one.after}
@@ -97,6 +100,9 @@ def rounds_artifacts(space: SpaceRef) -> None:
             else (f"round-{one.number}", "")
         )
         about = f"{space.name}: round {one.number} of pseudo-pairs{of} {verdict}, {one.before:.1f} to {one.after:.1f}"
+        if one.pseudo_pairs:
+            row["pseudo-pairs"] = one.pseudo_pairs
+            about += f"; the heads stand on its {one.pseudo_pairs:,}, named in {space.path}/pseudo_pairs.parquet"
         create_table_artifact([row], key=key_of(kind, space.name), description=about)
 
 

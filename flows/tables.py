@@ -243,10 +243,11 @@ def show_spaces(rows: Sequence[dict[str, Any]]) -> None:
     marks = {"in force": "[green]in force[/]", "refused": "[red]refused[/]", "former": "former"}
     for row in rows:
         score = "not assessed" if row["rsum"] is None else f"rsum {row['rsum']:.1f}"
+        pseudo = f" and {row['pseudo-pairs']:,} pseudo-pairs" if row["pseudo-pairs"] else ""
         lines = [
             f"[bold]{row['name']}[/] {row['space']}  {marks[row['state']]} since {row['since']}",
             f"  {score}, recall@10 {row['recall@10']:.3f}",
-            f"  {row['method']} on {row['pairs']:,} pairs of {row['collections']}; {row['encoders']}",
+            f"  {row['method']} on {row['pairs']:,} pairs{pseudo} of {row['collections']}; {row['encoders']}",
             *([f"  bound: {row['bound']}"] if row["bound"] else []),
             f"  why: {row['why']}",
         ]

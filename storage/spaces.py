@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from storage import schemas
 from storage.errors import StorageError, on_disk
@@ -23,6 +24,26 @@ from storage.tables import Store
 
 CALIBRATION = "calibration.json"
 """What the scores of a space mean, beside its heads; not there before it was assessed."""
+PSEUDO_PAIRS = pa.schema(
+    [
+        pa.field("bound", pa.string(), nullable=False),
+        pa.field("round", pa.int32(), nullable=False),
+        pa.field("view", pa.int32(), nullable=False),
+        pa.field("from_modality", pa.string(), nullable=False),
+        pa.field("from_key", pa.string(), nullable=False),
+        pa.field("to_modality", pa.string(), nullable=False),
+        pa.field("to_key", pa.string(), nullable=False),
+        pa.field("weight", pa.float32(), nullable=False),
+        pa.field("certainty", pa.float32(), nullable=False),
+    ]
+)
+"""The pseudo-pairs that heads stand on: a row for each unpaired item (`from_`) and each item that it leans on (`to_`).
+
+Keys are those of items as they were when the space was fitted. `bound` is the modality whose head stands on it, empty
+for the base. `view` counts from 1; only co-training has two. The weights of a pseudo-pair, which is one `bound`, `view`
+and `from_key`, add up to 1; `certainty` (0 to 1) is how much it counts.
+"""
+_PSEUDO_PAIRS = "pseudo_pairs.parquet"
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
@@ -46,11 +67,13 @@ def save_space(
     config: Mapping[str, Any],
     card: str,
     lineage: Mapping[str, npt.NDArray[Any]] | None = None,
+    pseudo_pairs: pa.Table | None = None,
 ) -> None:
     """Write heads.safetensors, lineage.safetensors, config.json and README.md (the card): all of them, or none.
 
-    A former space goes.
+    pseudo_pairs.parquet too, if there are any. A former space goes.
     """
+    import pyarrow.parquet as pq
     from safetensors.numpy import save
 
     with on_disk(f"the space in {folder}"):
@@ -60,6 +83,8 @@ def save_space(
         (fresh / "heads.safetensors").write_bytes(heads)  # its own writer hides what the disk says
         if lineage is not None:
             (fresh / "lineage.safetensors").write_bytes(save(dict(lineage)))
+        if pseudo_pairs is not None and len(pseudo_pairs):
+            pq.write_table(pseudo_pairs, fresh / _PSEUDO_PAIRS)
         write_json(fresh / "config.json", config)
         (fresh / "README.md").write_text(card, encoding="utf-8")
         replace_folder(fresh, folder)
@@ -85,6 +110,20 @@ def load_lineage(folder: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         return load_file(str(path)) if path.is_file() else {}
     except (OSError, SafetensorError) as error:
+        raise StorageError(f"{path} cannot be read ({error})", "fit the space again with align") from error
+
+
+def load_pseudo_pairs(folder: Path) -> pa.Table:
+    """The pseudo-pairs that a space stands on, as `PSEUDO_PAIRS`; none if it has no file of them.
+
+    Raises `StorageError` when it is damaged.
+    """
+    import pyarrow.parquet as pq
+
+    path = folder / _PSEUDO_PAIRS
+    try:
+        return pq.ParquetFile(path).read().cast(PSEUDO_PAIRS) if path.is_file() else PSEUDO_PAIRS.empty_table()
+    except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors
         raise StorageError(f"{path} cannot be read ({error})", "fit the space again with align") from error
 
 

@@ -23,6 +23,7 @@ from tasks.alignment.plan import HeadPlan, Plan
 from tasks.alignment.space import JointSpace
 from tasks.contents import TEXT
 from tasks.encode import spec_of
+from tasks.leaning import named_items
 from tasks.name_classes import vectors_of_names
 from tasks.refs import EncoderRef
 from tasks.sources.item import digest
@@ -32,11 +33,15 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The items of two modalities that pairs join, with their vectors, and the pairs as row numbers."""
+    """The items of two modalities that pairs join, with their vectors, and the pairs as row numbers.
+
+    `items` are key and modality of the rows of either side.
+    """
 
     left: View
     right: View
     pairs: npt.NDArray[np.int64]
+    items: tuple[pa.Table, pa.Table]
 
 
 def sketch_of(store: Store, collections: tuple[str, ...], modalities: tuple[str, str]) -> npt.NDArray[np.uint64]:
@@ -112,7 +117,8 @@ def load_training(
         for name, side, part in zip(names, sides, np.split(numbers, [len(sides[0].keys)]), strict=True)
     )
     left, right = _named(store, encoded, left, right)
-    return TrainingSet(left, right, np.unique(ends, axis=0))
+    items, others = (named_items(side.keys, name) for side, name in zip(sides, names, strict=True))
+    return TrainingSet(left, right, np.unique(ends, axis=0), (items, others))
 
 
 def _named(store: Store, encoded: tuple[EncoderRef, ...], left: View, right: View) -> tuple[View, View]:

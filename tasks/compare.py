@@ -13,7 +13,7 @@ import numpy.typing as npt
 from config.errors import UserError
 from config.params import AlignParams
 from storage.workspace import Workspace
-from tasks.align import TrainingSet, load_training, plan_of
+from tasks.align import load_training, plan_of
 from tasks.alignment.comparison import Candidate, agreement_of, candidates, cross_validated, only, ranked
 from tasks.alignment.curve import fits_of, measure, outlook, points, resampled_curves, sizes_up_to
 from tasks.alignment.methods import AUTO, NAMES
@@ -55,8 +55,8 @@ def compare_encoders(
     check_methods(methods)
     begin = time.perf_counter()
     whole = load_training(workspace.store, collections, encoded)
-    training = TrainingSet(*some_pairs(whole.left, whole.right, whole.pairs, most, params.seed))
-    left, right = training.left, training.right
+    left, right, pairs = some_pairs(whole.left, whole.right, whole.pairs, most, params.seed)
+    modalities = (left.modality, right.modality)
     wanted = candidates(list(left.vectors), list(right.vectors), methods)
     plan = plan_of(params)
     agreements: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Any]] = {}
@@ -70,9 +70,9 @@ def compare_encoders(
             views = only(left, one.left), only(right, one.right)
             try:
                 if (one.left, one.right) not in agreements:
-                    found = agreement_of(*views, training.pairs, plan.pca, seed=plan.seed)
+                    found = agreement_of(*views, pairs, plan.pca, seed=plan.seed)
                     agreements[one.left, one.right] = found._asdict()
-                hits, spent = cross_validated(*views, training.pairs, replace(plan, method=one.method), folds=folds)
+                hits, spent = cross_validated(*views, pairs, replace(plan, method=one.method), folds=folds)
             except ValueError as error:
                 raise UserError(str(error), "give more known pairs, or take fewer --folds") from None
             done.append(one)
@@ -80,7 +80,7 @@ def compare_encoders(
             cpu.append(spent)
             advance(1)
     rows = [
-        _about(done[figures["place"]], training)
+        _about(done[figures["place"]], modalities)
         | {"cpu_seconds": cpu[figures["place"]]}
         | {name: value for name, value in figures.items() if name != "place"}
         | {"agreement": agreements[done[figures["place"]].left, done[figures["place"]].right]}
@@ -88,23 +88,23 @@ def compare_encoders(
     ]
     return {
         "collections": list(collections),
-        "modalities": [left.modality, right.modality],
+        "modalities": list(modalities),
         "split": "train",
         "folds": folds,
-        "pairs": len(training.pairs),
+        "pairs": len(pairs),
         "of_pairs": len(whole.pairs),
         "confidence": CONFIDENCE,
         "rows": rows,
-        "not_tried": [_about(one, training) for one in wanted[len(done) :]],
+        "not_tried": [_about(one, modalities) for one in wanted[len(done) :]],
         "seen": sorted({seen for ref in encoded if (seen := spec_of(ref.encoder, ref.modality).seen)}),
         "seconds": round(time.perf_counter() - begin, 2),
     }
 
 
-def _about(one: Candidate, training: TrainingSet) -> dict[str, Any]:
+def _about(one: Candidate, modalities: tuple[str, str]) -> dict[str, Any]:
     """A candidate: its encoders, their widths and licences, and the method."""
-    sides = ((training.left, one.left), (training.right, one.right))
-    specs = {view.modality: [spec_of(name, view.modality) for name in names] for view, names in sides}
+    sides = zip(modalities, (one.left, one.right), strict=True)
+    specs = {modality: [spec_of(name, modality) for name in names] for modality, names in sides}
     return {
         "encoders": {modality: [spec.name for spec in many] for modality, many in specs.items()},
         "method": one.method,
@@ -132,16 +132,15 @@ def learning_curve(
     """
     begin = time.perf_counter()
     whole = load_training(workspace.store, collections, encoded)
-    training = TrainingSet(*some_pairs(whole.left, whole.right, whole.pairs, most, params.seed))
+    left, right, pairs = some_pairs(whole.left, whole.right, whole.pairs, most, params.seed)
     plan = plan_of(params)
     plan = replace(plan, method=_CURVE) if plan.method == AUTO else plan
-    pairs = training.pairs
     count = fits_of(seeds, len(sizes_up_to(len(pairs))), folds)
     try:
         with progress(f"fit {plan.method} on {len(pairs):,} pairs and fewer", count) as advance:
             measured = measure(
-                training.left,
-                training.right,
+                left,
+                right,
                 pairs,
                 plan,
                 seeds=seeds,

@@ -9,26 +9,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import task
 from prefect.logging import get_run_logger
 
 from config.errors import UserError
 from config.params import AlignParams
-from storage.spaces import load_lineage, load_space, save_space, slug_of
+from storage.spaces import load_lineage, load_pseudo_pairs, load_space, save_space, slug_of
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.align import TrainingSet, fit_training, load_training, sketch_of
 from tasks.alignment.space import JointSpace
 from tasks.bind import Bindings, bind_others
 from tasks.encode import spec_of
+from tasks.leaning import named_leaning
 from tasks.policies import by_content
 from tasks.refs import EncoderRef, MiningRound, SpaceRef
 from tasks.sources.item import digest
 from tasks.spent import spending
 
 _CODE = (
-    *("tasks/align.py", "tasks/bind.py", "tasks/fit.py", "tasks/alignment", "tasks/mining/soft.py", "tasks/retrieval"),
-    *("tasks/metrics/retrieval.py", "storage/spaces.py"),
+    *("tasks/align.py", "tasks/bind.py", "tasks/fit.py", "tasks/leaning.py", "tasks/alignment", "tasks/mining/soft.py"),
+    *("tasks/retrieval", "tasks/metrics/retrieval.py", "storage/spaces.py"),
 )
 
 
@@ -51,7 +54,8 @@ def fit(
     bound = bind_others(store, collections, encoded, fitted.space, params)
     lineage = lineage_of(store, collections, training, fitted.space)
     space_id = space_id_of(name, content, encoded, params, mined + generated)
-    return _keep(workspace, name, space_id, collections, encoded, params, bound, lineage)
+    pseudo_pairs = named_leaning(fitted.leaning, training.items)
+    return _keep(workspace, name, space_id, collections, encoded, params, bound, lineage, pseudo_pairs)
 
 
 @task(name="extend space", task_run_name="extend space {before.name} {before.space_id}", **by_content(*_CODE))
@@ -80,8 +84,10 @@ def extend(
         for name, one in load_lineage(Path(before.path)).items()
         if name == "pairs" or name.partition(".")[0] in kept.heads
     }
+    pseudo_pairs = load_pseudo_pairs(Path(before.path))
+    pseudo_pairs = pseudo_pairs.filter(pc.is_in(pseudo_pairs["bound"], pa.array(["", *kept.bound])))
     space_id = extended_id(before, content, encoded)
-    return _keep(workspace, before.name, space_id, collections, encoded, params, bound, lineage)
+    return _keep(workspace, before.name, space_id, collections, encoded, params, bound, lineage, pseudo_pairs)
 
 
 def to_bind(before: SpaceRef, config: Mapping[str, Any], encoded: tuple[EncoderRef, ...]) -> set[str]:
@@ -114,8 +120,9 @@ def _keep(
     params: AlignParams,
     bound: Bindings,
     lineage: dict[str, npt.NDArray[Any]],
+    pseudo_pairs: pa.Table,
 ) -> SpaceRef:
-    """Save a space with its config, card and lineage; of the encoders those of its modalities."""
+    """Save a space with its config, card, lineage and pseudo-pairs; of the encoders those of its modalities."""
     told = {name: one for name, one in bound.space.facts.items() if name != "left_out"}
     space = replace(bound.space, facts=told | ({"left_out": bound.left_out} if bound.left_out else {}))
     folder = workspace.spaces / slug_of(name) / space_id
@@ -126,7 +133,8 @@ def _keep(
         "params": params.model_dump(mode="json"),
         "encoders": encoder_facts(tuple(one for one in encoded if one.modality in space.heads)),
     }
-    save_space(folder, space.arrays(), config, card(config), lineage | bound.lineage)
+    pseudo_pairs = pa.concat_tables([pseudo_pairs, bound.pseudo_pairs])
+    save_space(folder, space.arrays(), config, card(config), lineage | bound.lineage, pseudo_pairs)
     facts, logger = space.facts, get_run_logger()
     logger.info("space %s: %s with %s %s", space_id, facts["method"], facts["chosen"], facts["why"])
     for modality, about in facts.get("bound", {}).items():
@@ -165,7 +173,14 @@ def _rounds(facts: Mapping[str, Any], method: str, modality: str) -> list[Mining
     scores = {one["rounds"]: one["rsum"] for one in tried if "rounds" in one}
     kept = facts["chosen"].get("rounds", 0)
     return [
-        MiningRound(number=n, before=scores[n - 1], after=scores[n], accepted=n <= kept, modality=modality)
+        MiningRound(
+            number=n,
+            before=scores[n - 1],
+            after=scores[n],
+            accepted=n <= kept,
+            modality=modality,
+            pseudo_pairs=facts.get("pseudo_pairs", 0) if n == kept else 0,
+        )
         for n in sorted(scores)
         if n
     ]
@@ -210,11 +225,9 @@ def card(config: dict[str, Any]) -> str:
         f"# Joint space {config['name']} ({config['space_id']})",
         "",
         f"Heads by {facts['method']} on {facts['pairs']:,} known pairs of {sources}; width {config['dim']}.",
+        *_pseudo_pairs_told(facts),
         f"Chosen by cross-validation over groups: {facts['chosen'] or 'nothing to choose'}.",
-        *(
-            f"{modality} is bound through {about['pivot']}, by {about['method']} on {about['pairs']:,} known pairs."
-            for modality, about in facts.get("bound", {}).items()
-        ),
+        *(line for modality, about in facts.get("bound", {}).items() for line in _bound_told(modality, about)),
         "",
         "| modality | encoder | width | licence | seen in training |",
         "|---|---|---|---|---|",
@@ -226,3 +239,15 @@ def card(config: dict[str, Any]) -> str:
         ]
     lines += ["", "Metrics stand beside this card in metrics.json once the space has been assessed."]
     return "\n".join(lines) + "\n"
+
+
+def _bound_told(modality: str, about: Mapping[str, Any]) -> list[str]:
+    said = f"{modality} is bound through {about['pivot']}, by {about['method']} on {about['pairs']:,} known pairs."
+    return [said, *_pseudo_pairs_told(about)]
+
+
+def _pseudo_pairs_told(facts: Mapping[str, Any]) -> list[str]:
+    if not facts.get("pseudo_pairs"):
+        return []
+    of = f"{facts['pseudo_pairs']:,} pseudo-pairs of round {facts['chosen']['rounds']}"
+    return [f"{of} count beside these; pseudo_pairs.parquet names the items of each."]

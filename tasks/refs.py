@@ -224,6 +224,7 @@ class MiningRound(Ref):
     after: float
     accepted: bool
     modality: str = Field(default="", description="The bound modality that it refines; empty for the base.")
+    pseudo_pairs: int = Field(default=0, description="Those that the heads stand on: of the last accepted round.")
 
 
 class SpaceRef(Ref):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tasks.alignment.features import Features
 from tasks.alignment.fit import Fitted, View, bank_rows
 from tasks.alignment.methods import cca, soft
 from tasks.alignment.plan import Plan
-from tasks.alignment.problem import Choice, Problem
+from tasks.alignment.problem import Choice, Maps, Problem
 from tasks.alignment.space import Head, JointSpace
 
 Array = npt.NDArray[np.float32]
@@ -56,10 +57,11 @@ def bind(
     x = features.apply(view.vectors)
     problem = Problem(x, z, pairs, view.groups, replace(plan, dim=space.dim), blocks=(features.blocks(), []), rest=rest)
     choice = Choice(values) if values is not None else _choose(problem)
-    solve = methods.prepare(problem, choice)
+    made, leaning = methods.fit(problem, choice)
+    solve = cache(partial(methods.prepare, problem, choice))  # not before a control asks for it
 
-    def build(links: Indices, bank: int, facts: Mapping[str, Any]) -> JointSpace:
-        found, _ = solve(links)
+    def build(maps: Maps, bank: int, facts: Mapping[str, Any]) -> JointSpace:
+        found, _ = maps
         queries = problem.joint(found, 0, bank_rows(len(view), bank, plan.seed))
         bound = dict(space.facts.get("bound", {})) | {view.modality: facts}
         return JointSpace(
@@ -76,8 +78,13 @@ def bind(
         "why": choice.why,
         "tried": choice.tried,
         "pairs": len(pairs),
+        "pseudo_pairs": sum(len(one.items) for one in leaning),
     }
-    return Fitted(build(pairs, plan.bank, facts), lambda links, bank: build(links, bank, {"pivot": pivot}))
+
+    def refit(links: Indices, bank: int) -> JointSpace:
+        return build(solve()(links), bank, {"pivot": pivot})
+
+    return Fitted(build(made, plan.bank, facts), refit, leaning)
 
 
 def _choose(problem: Problem) -> Choice:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import numpy.typing as npt
 from tasks.alignment import methods
 from tasks.alignment.features import Features
 from tasks.alignment.maps import Attention, Named
+from tasks.alignment.methods.rounds import Leaning
 from tasks.alignment.naming import Classes, Naming, unnamed
 from tasks.alignment.plan import Plan
-from tasks.alignment.problem import Choice, Problem
+from tasks.alignment.problem import Choice, Maps, Problem
 from tasks.alignment.space import Head, JointSpace
 from tasks.alignment.tokens import Tokens
 from tasks.mining.precision import Hidden
@@ -58,10 +60,14 @@ class View:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The space, and what it takes to fit its heads anew on other pairs of the same items (for controls)."""
+    """The space, and what it takes to fit its heads anew on other pairs of the same items (for controls).
+
+    `leaning` are the pseudo-pairs that its newest heads stand on beside the given ones, if any.
+    """
 
     space: JointSpace
     refit: Callable[[Indices, int], JointSpace]
+    leaning: Sequence[Leaning] = ()
 
 
 def fit_space(
@@ -84,11 +90,11 @@ def fit_space(
         raise ValueError(f"{len(pairs)} pairs between {left.modality} and {right.modality} are too few to align")
     features, tokens, classes, problem = _prepared(left, right, pairs, plan, weights)
     choice = methods.choose(problem) if values is None else Choice(values)
-    solve = methods.prepare(problem, choice)
+    made, leaning = methods.fit(problem, choice)
+    solve = cache(partial(methods.prepare, problem, choice))  # not before a control asks for it
 
-    def build(links: Indices, bank: int, facts: Mapping[str, Any]) -> JointSpace:
+    def build(maps: Maps, bank: int, facts: Mapping[str, Any]) -> JointSpace:
         heads, banks = {}, {}
-        maps = solve(links) if facts else unnamed(solve(links))
         for side, (view, found) in enumerate(zip((left, right), maps, strict=True)):
             heads[view.modality] = Head(
                 features[side],
@@ -105,9 +111,14 @@ def fit_space(
         "why": choice.why,
         "tried": choice.tried,
         "pairs": len(pairs),
+        "pseudo_pairs": sum(len(one.items) for one in leaning),
         "seed": plan.seed,
     }
-    return Fitted(build(pairs, plan.bank, facts), lambda links, bank: build(links, bank, {}))
+
+    def refit(links: Indices, bank: int) -> JointSpace:
+        return build(unnamed(solve()(links)), bank, {})
+
+    return Fitted(build(made, plan.bank, facts), refit, leaning)
 
 
 def hidden_folds(left: View, right: View, pairs: Indices, plan: Plan, values: Mapping[str, Any]) -> Iterator[Hidden]:

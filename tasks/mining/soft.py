@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,9 +14,21 @@ Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
 
+class Neighbours(NamedTuple):
+    """Of each query the rows of what lies near it in a gallery, and their weights, which add up to 1: both (n, k)."""
+
+    rows: Indices
+    weight: Array
+
+    @property
+    def certainty(self) -> Array:
+        """How much the weights agree on few of them: (n,), from 0 to 1."""
+        return certainty(self.weight)
+
+
 def soft_neighbours(
     queries: Array, gallery: Array, *, k: int = 10, temperature: float = 0.05, hubness_k: int = 10, cells: int = CELLS
-) -> tuple[Indices, Array]:
+) -> Neighbours:
     """Rows of `gallery` (m, dim) nearest to each of `queries` (n, dim) under CSLS, and their softmax weights: (n, k).
 
     Unit vectors in a joint space. `cells` bounds the scores that are held at once.
@@ -29,7 +43,7 @@ def soft_neighbours(
         near[part], scores = top_k(csls(queries[part] @ gallery.T, terms[0][part], terms[1]), k)
         likely = np.exp((scores - scores[:, :1]) / temperature)
         weight[part] = likely / likely.sum(1, keepdims=True)
-    return near, weight
+    return Neighbours(near, weight)
 
 
 def certainty(weights: Array) -> Array:
@@ -44,15 +58,14 @@ def certainty(weights: Array) -> Array:
     return np.asarray(1 + (weights * logs).sum(1) / np.log(weights.shape[1]), np.float32).clip(0, 1)
 
 
-def barycentres(queries: Array, gallery: Array, features: Array) -> tuple[Array, Array]:
-    """Weighted means of the `features` (m, w) of each query's neighbours in `gallery` (m, dim): (n, w); certainty (n,).
+def barycentres(found: Neighbours, features: Array) -> Array:
+    """Weighted means of the `features` (m, w) of each query's neighbours in the gallery: (n, w).
 
     >>> x = np.eye(2, dtype=np.float32)
-    >>> barycentres(x, x, np.array([[1.0], [2.0]], np.float32))[0].round(2).ravel().tolist()
+    >>> barycentres(soft_neighbours(x, x), np.array([[1.0], [2.0]], np.float32)).round(2).ravel().tolist()
     [1.0, 2.0]
     """
-    near, weight = soft_neighbours(queries, gallery)
-    out = np.zeros((len(queries), features.shape[1]), np.float32)
-    for place in range(near.shape[1]):
-        out += weight[:, place, None] * features[near[:, place]]
-    return out, certainty(weight)
+    out = np.zeros((len(found.rows), features.shape[1]), np.float32)
+    for place in range(found.rows.shape[1]):
+        out += found.weight[:, place, None] * features[found.rows[:, place]]
+    return out

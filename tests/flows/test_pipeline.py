@@ -12,8 +12,10 @@ from PIL import Image
 from config.errors import RunError, UserError
 from config.params import AssessParams, MineParams, PipelineParams
 from flows.pipeline import pipeline
+from flows.spaces import list_spaces
 from storage import schemas
-from storage.spaces import published
+from storage.filters import isin
+from storage.spaces import load_pseudo_pairs, published
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.alignment.methods import METHODS
@@ -33,8 +35,12 @@ class Made:
         self.root, self.params, self.outcome, self.runs = root, params, outcome, runs
 
     @property
+    def workspace(self) -> Workspace:
+        return Workspace(root=self.root / "workspace")
+
+    @property
     def store(self) -> Store:
-        return Workspace(root=self.root / "workspace").store
+        return self.workspace.store
 
 
 @pytest.fixture(scope="module")
@@ -193,13 +199,16 @@ def test_mined_pairs_are_written_with_provenance(made: Made) -> None:
 
 
 def test_unpaired_items_train_by_rounds_that_are_shown(made: Made) -> None:
-    """Soft pseudo-pairs run through the flow: each round is an artifact with its verdict; auto says why it chose."""
+    """Soft pseudo-pairs run through the flow: each round is an artifact with its verdict; auto says why it chose.
+
+    Where a round was accepted, and only there, the space names its pseudo-pairs; card, artifact and list count them.
+    """
     lines = [json.loads(line) for line in (made.root / "shapes" / "metadata.jsonl").read_text().splitlines()]
     folder = made.root / "partly"
     shutil.copytree(made.root / "shapes", folder)
-    loose = [{"file_name": row["file_name"], "split": "train"} for row in lines[30:50]]
-    loose += [{"captions": row["captions"], "split": "train"} for row in lines[50:]]
-    kept = [row | {"split": "val" if i < 10 else "train"} for i, row in enumerate(lines[:30])]
+    loose = [{"file_name": row["file_name"], "split": "train"} for row in lines[20:]]
+    loose += [{"captions": row["captions"], "split": "train"} for row in lines[20:]]
+    kept = [row | {"split": "val" if i < 10 else "train"} for i, row in enumerate(lines[:20])]
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in kept + loose) + "\n")
     align = {"method": "auto", "dim": 16, "pca": 32, "heads": {"steps": 5}}
     chosen = pipeline(params_for(folder, made.params.encode.encoders, align=align)).aligned.space
@@ -210,13 +219,28 @@ def test_unpaired_items_train_by_rounds_that_are_shown(made: Made) -> None:
     found = {one.key: one.description or "" for one in artifacts("round-%-partly")}
     for one in soft.rounds:
         assert ("accepted" if one.accepted else "refused") in found[f"round-{one.number}-partly"]
+    count = sum(one.accepted for one in soft.rounds)
+    rows = load_pseudo_pairs(Path(soft.path)).to_pylist()
+    assert (Path(soft.path) / "pseudo_pairs.parquet").exists() == bool(count) == bool(rows)
+    (said,) = [row["pseudo-pairs"] for row in list_spaces(made.workspace) if row["space"] == soft.space_id]
+    assert said == len({row["from_key"] for row in rows})
+    assert (f"{said} pseudo-pairs of round {count}" in (Path(soft.path) / "README.md").read_text()) == bool(count)
+    assert [f"stand on its {said}, named in" in found[f"round-{one.number}-partly"] for one in soft.rounds] == [
+        one.number == count for one in soft.rounds
+    ]
+    where = isin("key", sorted({row[end] for row in rows for end in ("from_key", "to_key")}))
+    items = {row["key"]: row for row in made.store.read(schemas.ITEMS, ["key", "modality", "split"], where).to_pylist()}
+    for row in rows:
+        assert {items[row[end]]["split"] for end in ("from_key", "to_key")} == {"train"}
+        assert items[row["from_key"]]["modality"] == row["from_modality"] != row["to_modality"]
+        assert items[row["to_key"]]["modality"] == row["to_modality"]
 
 
 def _mined(made: Made, outcome: Outcome, score: str) -> set[tuple[str, str]]:
     """The pairs that the task mines by another score."""
     params = MineParams.model_validate({"method": "mutual", "score": score, "anchors": 10})
-    workspace, aligned = Workspace(root=made.root / "workspace"), outcome.aligned
-    mine_pairs.fn(workspace, aligned.space, aligned.collections, aligned.encoded, params)
+    aligned = outcome.aligned
+    mine_pairs.fn(made.workspace, aligned.space, aligned.collections, aligned.encoded, params)
     rows = made.store.read(schemas.PAIRS, ["left", "right", "source", "method"]).to_pylist()
     mined = [row for row in rows if row["source"] == "mined"]
     assert all(f"mutual-{score}@1" in row["method"] for row in mined)

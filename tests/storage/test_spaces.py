@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -12,7 +13,9 @@ from storage import schemas
 from storage.errors import StorageError
 from storage.spaces import (
     CALIBRATION,
+    PSEUDO_PAIRS,
     load_calibration,
+    load_pseudo_pairs,
     load_space,
     publish,
     published,
@@ -62,6 +65,22 @@ def test_a_saving_that_fails_leaves_the_former(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         save_space(tmp_path / "s", ARRAYS, {"bad": object()}, "second")
     assert load_space(tmp_path / "s")[1] == CONFIG
+
+
+def test_pseudo_pairs_come_back_or_are_not_there(tmp_path: Path) -> None:
+    """Rows come back as they were; without any there is no file, and a saving anew takes that of the former along."""
+    row = {"bound": "", "round": 2, "view": 1, "from_modality": "image", "from_key": "a", "to_modality": "text"}
+    rows = [row | {"to_key": key, "weight": weight, "certainty": 0.25} for key, weight in (("猫", 0.75), ("b", 0.25))]
+    folder = tmp_path / "s"
+    save_space(folder, ARRAYS, CONFIG, "", pseudo_pairs=pa.Table.from_pylist(rows, PSEUDO_PAIRS))
+    assert load_pseudo_pairs(folder).to_pylist() == rows
+    path = folder / "pseudo_pairs.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StorageError, match=re.escape(f"{path} cannot be read")):
+        load_pseudo_pairs(folder)
+    save_space(folder, ARRAYS, CONFIG, "", pseudo_pairs=PSEUDO_PAIRS.empty_table())
+    assert not path.exists()
+    assert load_pseudo_pairs(folder).equals(PSEUDO_PAIRS.empty_table())
 
 
 @pytest.mark.parametrize("name", ["heads.safetensors", "config.json"])

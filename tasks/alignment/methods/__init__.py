@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.methods import asif, auto, cca, cotraining, heads, names, procrustes, ridge, soft
+from tasks.alignment.methods.rounds import Leaning
 from tasks.alignment.naming import named
 from tasks.alignment.problem import Choice, Maps, Problem
+
+Indices = npt.NDArray[np.int64]
 
 METHODS: dict[str, ModuleType] = {
     "cca": cca,
@@ -26,7 +29,7 @@ METHODS: dict[str, ModuleType] = {
 }
 """In the order in which `auto` tries them; between equals the earlier one is taken."""
 UNPAIRED = {"soft", "cotraining"}
-"""Those that live on unpaired items; `auto` leaves them out where there are none."""
+"""Those that live on unpaired items, and say by `fit` on which; `auto` leaves them out where there are none."""
 AUTO = "auto"
 NAMES = (*METHODS, AUTO)
 
@@ -45,8 +48,20 @@ def choose(problem: Problem) -> Choice:
     return found if problem.naming is None else names.choose(problem, found, prepare)
 
 
-def prepare(problem: Problem, choice: Choice) -> Callable[[npt.NDArray[np.int64]], Maps]:
+def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     """A function from pairs of the problem's items to heads."""
-    method = choice.values.get("method", problem.plan.method)
-    made: Callable[[npt.NDArray[np.int64]], Maps] = METHODS[method].prepare(problem, choice)
+    made: Callable[[Indices], Maps] = METHODS[_name(problem, choice)].prepare(problem, choice)
     return lambda pairs: named(problem, made(pairs), choice.values.get("names", 0.0))
+
+
+def fit(problem: Problem, choice: Choice) -> tuple[Maps, list[Leaning]]:
+    """Heads by the problem's own pairs, and the pseudo-pairs that they stand on, if the method has found any."""
+    name = _name(problem, choice)
+    if name not in UNPAIRED:
+        return prepare(problem, choice)(problem.pairs), []
+    maps, leaning = METHODS[name].fit(problem, choice, problem.pairs)
+    return named(problem, maps, choice.values.get("names", 0.0)), leaning
+
+
+def _name(problem: Problem, choice: Choice) -> str:
+    return str(choice.values.get("method", problem.plan.method))

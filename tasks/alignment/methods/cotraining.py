@@ -16,7 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.methods import cca, rounds
-from tasks.alignment.methods.rounds import WIDTH, Pool, Pseudo, narrowed, pseudo_pairs, refit
+from tasks.alignment.methods.rounds import (
+    WIDTH,
+    Both,
+    Leaning,
+    Pool,
+    Pseudo,
+    Round,
+    narrowed,
+    neighbours,
+    pseudo_pairs,
+    refit,
+)
 from tasks.alignment.problem import Choice, Maps, Problem
 from tasks.retrieval.similarity import normalise
 
@@ -34,18 +45,24 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     return rounds.prepare(problem, choice, _rounds)
 
 
-def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: Pool) -> Iterator[Maps]:
+def fit(problem: Problem, choice: Choice, pairs: Indices) -> tuple[Maps, list[Leaning]]:
+    """Heads by given pairs, and the pseudo-pairs that they stand on."""
+    return rounds.fit(problem, choice, pairs, _rounds)
+
+
+def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: Pool) -> Iterator[Round]:
     narrow = narrowed(problem)
-    yield cca.prepare(narrow, choice)(pairs)
+    yield Round(cca.prepare(narrow, choice)(pairs))
     views = [_ways(problem, view) for view in (0, 1)]
     seen = [_seen(problem, ways) for ways in views]
     maps = [cca.prepare(one, choice)(pairs) for one in seen]
     while True:
-        found = [_pseudo_pairs(both, ways, pool) for both, ways in zip(maps, views, strict=True)]
-        both = Pseudo.joined(found)
-        yield refit(narrow, pairs, both._replace(x=both.x[:, :WIDTH], y=both.y[:, :WIDTH]), views=2)
+        found = [_neighbours(both, ways, pool) for both, ways in zip(maps, views, strict=True)]
+        made = [pseudo_pairs(one, *pool) for one in found]
+        both = Pseudo.joined(made)
+        yield Round(refit(narrow, pairs, both._replace(x=both.x[:, :WIDTH], y=both.y[:, :WIDTH]), views=2), found)
         maps = [
-            refit(one, pairs, other.through(ways)) for one, ways, other in zip(seen, views, found[::-1], strict=True)
+            refit(one, pairs, other.through(ways)) for one, ways, other in zip(seen, views, made[::-1], strict=True)
         ]
 
 
@@ -70,7 +87,7 @@ def _seen(problem: Problem, ways: tuple[Array, Array]) -> Problem:
     return replace(problem, x=problem.x @ ways[0], y=problem.y @ ways[1], known=None, chosen={})
 
 
-def _pseudo_pairs(maps: Maps, ways: tuple[Array, Array], pool: Pool) -> Pseudo:
-    """What a view finds in its own joint space, with all features."""
+def _neighbours(maps: Maps, ways: tuple[Array, Array], pool: Pool) -> Both:
+    """What a view finds in its own joint space."""
     zx, zy = (normalise(one.apply(z @ way)) for one, z, way in zip(maps, pool, ways, strict=True))
-    return pseudo_pairs(zx, zy, *pool)
+    return neighbours(zx, zy)

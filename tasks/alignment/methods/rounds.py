@@ -15,7 +15,7 @@ from tasks.alignment.maps import Linear, Map
 from tasks.alignment.methods import cca
 from tasks.alignment.methods.search import rsum_of
 from tasks.alignment.problem import Choice, Maps, Problem
-from tasks.mining.soft import barycentres
+from tasks.mining.soft import Neighbours, barycentres, soft_neighbours
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -40,16 +40,49 @@ class Pseudo(NamedTuple):
         return Pseudo(self.x @ ways[0], self.y @ ways[1], self.certainty)
 
 
-def pseudo_pairs(zx: Array, zy: Array, x: Array, y: Array) -> Pseudo:
-    """Each unpaired item and the barycentre of its neighbours: unit vectors in a joint space, and features, by side."""
-    to_y, sure_x = barycentres(zx, zy, y)
-    to_x, sure_y = barycentres(zy, zx, x)
-    return Pseudo(np.concatenate([x, to_x]), np.concatenate([to_y, y]), np.concatenate([sure_x, sure_y]))
+Both = tuple[Neighbours, Neighbours]
+"""Of the unpaired items of x those of y, and the other way round."""
 
 
-Rounds = Callable[[Problem, Choice, Indices, Pool], Iterator[Maps]]
-"""From a problem, CCA's values, given pairs and a pool: heads on `narrowed` features, before the first round, then
-after each, without end."""
+def neighbours(zx: Array, zy: Array) -> Both:
+    """What each unpaired item leans on, by its unit vector in a joint space."""
+    return soft_neighbours(zx, zy), soft_neighbours(zy, zx)
+
+
+def pseudo_pairs(found: Both, x: Array, y: Array) -> Pseudo:
+    """Each unpaired item and the barycentre of its neighbours, by the features of both sides."""
+    to_y, to_x = found
+    return Pseudo(
+        np.concatenate([x, barycentres(to_x, x)]),
+        np.concatenate([barycentres(to_y, y), y]),
+        np.concatenate([one.certainty for one in found]),
+    )
+
+
+class Round(NamedTuple):
+    """Heads on `narrowed` features, and what their pseudo-pairs lean on, by view; () before the first round."""
+
+    maps: Maps
+    found: Sequence[Both] = ()
+
+
+Rounds = Callable[[Problem, Choice, Indices, Pool], Iterator[Round]]
+"""From a problem, CCA's values, given pairs and a pool: the heads before the first round, then each, without end."""
+
+
+class Leaning(NamedTuple):
+    """The pseudo-pairs of one side in a round: rows of unpaired `items` (n,), and of what each leans on across.
+
+    `side` is 0 where the items are those of x, 1 where they are those of y. With `rest`, its rows come after those of
+    y. Views count from 1; only co-training has two.
+    """
+
+    round: int
+    view: int
+    side: int
+    items: Indices
+    near: Neighbours
+
 
 WIDTH = 256
 ROUNDS = 5
@@ -61,7 +94,7 @@ GIVEN = 15.0
 def choose(problem: Problem, rounds: Rounds) -> Choice:
     """The number of rounds that ranks best over the folds, and CCA's values for their start; where all hurt, CCA's."""
     plain, narrow = cca.choose(problem), narrowed(problem)
-    if not all(map(len, _unpaired(problem, problem.pairs[:0]))):
+    if not all(map(len, _loose(problem, problem.pairs[:0]))):
         why = "no round: there must be unpaired items on both sides"
         return Choice(dict(plain.values) | {"rounds": 0}, plain.tried, why, plain.held)
     if "narrow" not in problem.chosen:
@@ -71,7 +104,8 @@ def choose(problem: Problem, rounds: Rounds) -> Choice:
     for fold in narrow.folds:
         pool = _unpaired(problem, fold.out)
         inner = replace(problem, pairs=fold.train, weights=fold.weights, known=None, chosen={})
-        held.append([fold.values(maps) for maps in islice(rounds(inner, first, fold.train, pool), 1, ROUNDS + 1)])
+        tried_on = islice(rounds(inner, first, fold.train, pool), 1, ROUNDS + 1)
+        held.append([fold.values(one.maps) for one in tried_on])
     by_rounds = [plain.held, *(list(one) for one in zip(*held, strict=True))]
     scores = [rsum_of(one) for one in by_rounds]
     tried = [
@@ -87,14 +121,26 @@ def prepare(problem: Problem, choice: Choice, rounds: Rounds) -> Callable[[Indic
     """A function from given pairs to heads; the items that no pair of the problem holds are the unpaired ones."""
     if not choice["rounds"]:
         return cca.prepare(problem, choice)
-    pool = _unpaired(problem, problem.pairs[:0])
+    return lambda pairs: fit(problem, choice, pairs, rounds)[0]
 
-    def fit(pairs: Indices) -> Maps:
-        found = next(islice(rounds(problem, choice, pairs, pool), choice["rounds"], None))
-        left, right = (_widened(one, z.shape[1]) for one, z in zip(found, (problem.x, problem.y), strict=True))
-        return left, right
 
-    return fit
+def fit(problem: Problem, choice: Choice, pairs: Indices, rounds: Rounds) -> tuple[Maps, list[Leaning]]:
+    """Heads by given pairs, and the pseudo-pairs that they stand on: those of the last round, for each finds its own.
+
+    Where the choice is no round, they are CCA's, and there are none.
+    """
+    if not choice["rounds"]:
+        return cca.prepare(problem, choice)(pairs), []
+    none = problem.pairs[:0]
+    rows = _loose(problem, none)
+    last = next(islice(rounds(problem, choice, pairs, _unpaired(problem, none)), choice["rounds"], None))
+    left, right = (_widened(one, z.shape[1]) for one, z in zip(last.maps, (problem.x, problem.y), strict=True))
+    leaning = [
+        Leaning(choice["rounds"], view, side, rows[side], Neighbours(rows[1 - side][near.rows], near.weight))
+        for view, both in enumerate(last.found, 1)
+        for side, near in enumerate(both)
+    ]
+    return (left, right), leaning
 
 
 def narrowed(problem: Problem) -> Problem:
@@ -122,13 +168,22 @@ def _widened(one: Map, width: int) -> Linear:
     return Linear(np.pad(one.matrix, ((0, width - len(one.matrix)), (0, 0))))
 
 
-def _unpaired(problem: Problem, held: Indices) -> Pool:
-    """The features of what no pair holds. Held-out items are not among them: they would meet their partners there.
+def _loose(problem: Problem, held: Indices) -> tuple[Indices, Indices]:
+    """The rows of what no pair holds. Held-out items are not among them: they would meet their partners there.
 
-    With the other modalities of a space that stands no item of x has a pair: all but the `held` ones (m, 2) join in.
+    With the other modalities of a space that stands no item of x has a pair: all but the `held` ones (m, 2) join in,
+    and the other modalities stand behind y.
     """
     taken = problem.pairs.T if problem.rest is None else (held[:, 0], problem.pairs[:, 1])
-    left, right = (
-        z[np.setdiff1d(np.arange(len(z)), gone)] for z, gone in zip((problem.x, problem.y), taken, strict=True)
-    )
-    return left, right if problem.rest is None else np.concatenate([right, problem.rest])
+    left, right = (np.setdiff1d(np.arange(len(z)), gone) for z, gone in zip((problem.x, problem.y), taken, strict=True))
+    more = 0 if problem.rest is None else len(problem.rest)
+    return left, np.concatenate([right, len(problem.y) + np.arange(more)])
+
+
+def _unpaired(problem: Problem, held: Indices) -> Pool:
+    """The features of these rows."""
+    left, right = _loose(problem, held)
+    if problem.rest is None:
+        return problem.x[left], problem.y[right]
+    own = right[: len(right) - len(problem.rest)]
+    return problem.x[left], np.concatenate([problem.y[own], problem.rest])

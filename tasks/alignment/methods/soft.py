@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.alignment.methods import cca, rounds
-from tasks.alignment.methods.rounds import Pool, narrowed, pseudo_pairs, refit
+from tasks.alignment.methods.rounds import Leaning, Pool, Round, narrowed, neighbours, pseudo_pairs, refit
 from tasks.alignment.problem import Choice, Maps, Problem
 from tasks.retrieval.similarity import normalise
 
@@ -30,11 +30,17 @@ def prepare(problem: Problem, choice: Choice) -> Callable[[Indices], Maps]:
     return rounds.prepare(problem, choice, _rounds)
 
 
-def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: Pool) -> Iterator[Maps]:
+def fit(problem: Problem, choice: Choice, pairs: Indices) -> tuple[Maps, list[Leaning]]:
+    """Heads by given pairs, and the pseudo-pairs that they stand on."""
+    return rounds.fit(problem, choice, pairs, _rounds)
+
+
+def _rounds(problem: Problem, choice: Choice, pairs: Indices, pool: Pool) -> Iterator[Round]:
     narrow = narrowed(problem)
-    maps = cca.prepare(narrow, choice)(pairs)
+    last = Round(cca.prepare(narrow, choice)(pairs))
     ux, uy = (z[:, : of.shape[1]] for z, of in zip(pool, (narrow.x, narrow.y), strict=True))
     while True:
-        yield maps
-        zx, zy = (normalise(one.apply(z)) for one, z in zip(maps, (ux, uy), strict=True))
-        maps = refit(narrow, pairs, pseudo_pairs(zx, zy, ux, uy))
+        yield last
+        zx, zy = (normalise(one.apply(z)) for one, z in zip(last.maps, (ux, uy), strict=True))
+        found = neighbours(zx, zy)
+        last = Round(refit(narrow, pairs, pseudo_pairs(found, ux, uy)), [found])

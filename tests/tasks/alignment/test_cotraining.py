@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tasks.alignment.cca import moments, solver
 from tasks.alignment.features import Features
 from tasks.alignment.fit import View, fit_space
 from tasks.alignment.methods.cotraining import _ways
@@ -61,6 +62,31 @@ def test_a_round_helps() -> None:
     plan = Plan(method="cotraining", **PLAN)
     scores = [found(fit_space(*views(20, 600), plan, values=values | {"rounds": n}).space) for n in (0, 1, 2)]
     assert min(scores[1:]) > scores[0]
+
+
+def test_the_heads_stand_on_what_both_views_lean_on() -> None:
+    """CCA on the given pairs and on the barycentres of either view, made by loops of what a fit tells, is that fit."""
+    left, right, pairs = views(20, 150)
+    values = {"rx": 3.0, "ry": 1.0, "p": 1.0, "rounds": 2}
+    fitted = fit_space(left, right, pairs, Plan(method="cotraining", **PLAN), values=values)
+    heads = [fitted.space.heads[view.modality] for view in (left, right)]
+    z = [head.features.apply(view.vectors) for head, view in zip(heads, (left, right), strict=True)]
+    x, y, sure = [], [], []
+    assert [(one.round, one.view, one.side) for one in fitted.leaning] == [(2, 1, 0), (2, 1, 1), (2, 2, 0), (2, 2, 1)]
+    for one in fitted.leaning:
+        assert one.items.tolist() == list(range(20, 170))
+        for item, rows, weights in zip(one.items, one.near.rows, one.near.weight, strict=True):
+            assert not set(rows.tolist()) & set(range(20))
+            mean = sum(w * z[1 - one.side][row] for row, w in zip(rows, weights, strict=True))
+            x.append(mean if one.side else z[0][item])
+            y.append(z[1][item] if one.side else mean)
+        sure += one.near.certainty.tolist()
+    assert fitted.space.facts["pseudo_pairs"] == len(sure) == 600
+    weight = np.r_[np.full(20, 2 * 15 * np.mean(sure)), sure] + 1e-9
+    m = moments(np.r_[z[0][:20], x], np.r_[z[1][:20], y], np.stack([np.arange(620)] * 2, 1), weight)
+    a, b = solver(m.xx, m.yy, rx=3.0, ry=1.0, p=1.0, dim=16)(m.xy)
+    found = heads[0].map.arrays()["matrix"] @ heads[1].map.arrays()["matrix"].T
+    assert np.linalg.norm(a @ b.T - found) < 1e-4 * np.linalg.norm(found)
 
 
 def test_nothing_unpaired_is_said() -> None:

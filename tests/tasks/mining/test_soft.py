@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tasks.mining.soft import barycentres, soft_neighbours
+from tasks.mining.soft import barycentres, certainty, soft_neighbours
 from tasks.retrieval.similarity import normalise
 
 draw = np.random.default_rng(0)
@@ -39,10 +39,10 @@ def test_a_barycentre_is_the_weighted_mean() -> None:
     """Features of the neighbours, weighted and summed; a gallery smaller than k is taken whole."""
     features = draw.normal(size=(31, 7)).astype(np.float32)
     expected = [sum(w * features[j] for j, w in one.items()) for one in by_loops(10, 0.05, 10)]
-    found, certain = barycentres(Q, G, features)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    near = soft_neighbours(Q, G)
+    np.testing.assert_allclose(barycentres(near, features), expected, rtol=1e-3, atol=1e-4)
     entropy = [-sum(w * math.log(w) for w in one.values() if w) for one in by_loops(10, 0.05, 10)]
-    np.testing.assert_allclose(certain, 1 - np.array(entropy) / math.log(10), atol=1e-3)
-    few, _ = barycentres(Q, G[:2], features[:2])
+    np.testing.assert_allclose(certainty(near.weight), 1 - np.array(entropy) / math.log(10), atol=1e-3)
+    few = barycentres(soft_neighbours(Q, G[:2]), features[:2])
     between = (few - features[1]) @ (features[0] - features[1]) / ((features[0] - features[1]) ** 2).sum()
     assert ((between > -1e-5) & (between < 1 + 1e-5)).all()
