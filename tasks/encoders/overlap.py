@@ -80,9 +80,10 @@ def encode_overlapped(
 ) -> Iterator[Batch[H]]:
     """Encode `batches` of handles, in order, each by the encoders that it names, one after the other.
 
-    `read(handle)` gives the decoded medium, once for all of them, in a worker thread. An exception of a type in `skip`
-    costs its own handle and is handed back in `failures`: encoders behind the one that met it are not given the handle.
-    Any other ends the run. At most `workers + ahead` batches are in memory, as model inputs of their encoders.
+    `read(handle)` gives the decoded medium, once for all of them, in a worker thread; encoders with equal `transform`
+    share the model input as well. An exception of a type in `skip` costs its own handle and is handed back in
+    `failures`: encoders behind the one that met it are not given the handle. Any other ends the run. At most
+    `workers + ahead` batches are in memory, as model inputs of their encoders.
     """
 
     def load(names: Sequence[str], handles: Sequence[H]) -> dict[str, _Inputs[H]]:
@@ -91,10 +92,12 @@ def encode_overlapped(
         for place, handle in enumerate(handles):
             own = out[names[0]]
             try:
-                content = read(handle)
+                content, made = read(handle), dict[Callable[[Any], Any], Any]()
                 for name, own in out.items():
-                    began = time.perf_counter()
-                    own.inputs.append(encoders[name].transform(content))
+                    began, transform = time.perf_counter(), encoders[name].transform
+                    if transform not in made:
+                        made[transform] = transform(content)
+                    own.inputs.append(made[transform])
                     own.places.append(place)
                     own.seconds += time.perf_counter() - began
             except skip as error:

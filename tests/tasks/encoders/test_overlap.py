@@ -187,6 +187,27 @@ def test_each_handle_is_read_once_for_all_encoders() -> None:
     assert [clock.batches for clock in clocks.values()] == [1, 1, 2]
 
 
+def test_encoders_with_one_transform_share_its_result() -> None:
+    """A handle is prepared once for encoders that prepare it alike, and once more for one that does not."""
+    made: list[int] = []
+    given: list[Sequence[Any]] = []
+
+    def shared(content: Any) -> Any:
+        made.append(content.number)
+        return Input(content.number)
+
+    class Alike(Numbers):
+        @property
+        def transform(self) -> Callable[[Any], Any]:  # type: ignore[override]
+            return shared
+
+    done = list(run(sized(6, 3), Input, Alike(given.append), Numbers(), Alike(given.append)))
+    assert sorted(made) == list(range(6))
+    assert [one.encoder for one in done] == ["a", "b", "c"] * 2
+    assert all(one.vectors[:, 0].tolist() == one.handles for one in done)
+    assert all(one is other for first, last in (given[:2], given[2:]) for one, other in zip(first, last, strict=True))
+
+
 def test_batch_without_anything_readable() -> None:
     """A batch of which nothing can be read comes with no vectors, of the encoder's width, and is not encoded."""
 
