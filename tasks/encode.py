@@ -113,9 +113,9 @@ def plan_encoding(
     It may lack vectors, or `parts` too. Those of contents that no item has any more are deleted.
     """
     store = workspace.store
-    specs = {name: spec_of(name, modality) for name in encoders}
     sources = tuple(
-        EncoderRef(modality=modality, encoder=name, table=table_of(spec, device)) for name, spec in specs.items()
+        EncoderRef(modality=modality, encoder=name, table=table_of(spec_of(name, modality), device))
+        for name in encoders
     )
     tables = _tables(sources, parts=parts)
     return remembered(
@@ -198,7 +198,7 @@ def encode_shard(
     params: PreprocessParams,
     parts: bool = False,  # noqa: FBT001, FBT002
 ) -> tuple[EncodeReport, ...]:
-    """Encode the contents of one shard that the tables of a modality's encoders lack, each by those that lack it.
+    """Encode the contents of one shard that encoders of a modality lack: each is decoded once for those that lack it.
 
     It writes as it goes: a kill costs one write of each encoder at most. With `parts` those of what lasts are kept
     beside the vectors, from the same pass; a content that lacks but these is encoded again. Reports on the encoders

@@ -59,12 +59,12 @@ class Batch(Generic[H]):
 
 
 @dataclass(slots=True)
-class _Inputs(Generic[H]):
-    """What an encoder is given of a batch: the places of handles and the model's input of each; who failed, and why."""
+class _Inputs:
+    """What an encoder is given of a batch: places of handles and the model input of each; which failed, and why."""
 
     places: list[int] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
-    failures: list[tuple[H, Exception]] = field(default_factory=list)
+    failures: list[tuple[int, Exception]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -86,9 +86,9 @@ def encode_overlapped(
     `workers + ahead` batches are in memory, as model inputs of their encoders.
     """
 
-    def load(names: Sequence[str], handles: Sequence[H]) -> dict[str, _Inputs[H]]:
+    def load(names: Sequence[str], handles: Sequence[H]) -> dict[str, _Inputs]:
         start = time.perf_counter()
-        out: dict[str, _Inputs[H]] = {name: _Inputs() for name in names}
+        out = {name: _Inputs() for name in names}
         for place, handle in enumerate(handles):
             own = out[names[0]]
             try:
@@ -101,13 +101,13 @@ def encode_overlapped(
                     own.places.append(place)
                     own.seconds += time.perf_counter() - began
             except skip as error:
-                own.failures.append((handle, error))
+                own.failures.append((place, error))
         shared = time.perf_counter() - start - sum(own.seconds for own in out.values())
         for own in out.values():
             own.seconds += shared / len(out)
         return out
 
-    waiting: deque[tuple[Sequence[H], Future[dict[str, _Inputs[H]]]]] = deque()
+    waiting: deque[tuple[Sequence[H], Future[dict[str, _Inputs]]]] = deque()
     source = iter(batches)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
     try:
@@ -135,7 +135,7 @@ def encode_overlapped(
 
 
 def _encoded(
-    name: str, encoder: Encoder, handles: Sequence[H], given: _Inputs[H], lost: set[int], clock: Clock
+    name: str, encoder: Encoder, handles: Sequence[H], given: _Inputs, lost: set[int], clock: Clock
 ) -> Batch[H]:
     """One batch by one encoder; handles at `lost` places are left out, and those that break now are added to them."""
     kept = [number for number, place in enumerate(given.places) if place not in lost]
@@ -148,9 +148,9 @@ def _encoded(
             vectors, truncated, broken, parts = _nothing(encoder.spec.dim)
     clock.encode += time.perf_counter() - start
     clock.read += given.seconds
-    bad = given.failures
+    bad = [(handles[place], error) for place, error in given.failures if place not in lost]
     if broken:  # what lasts is read to its end only here
-        bad = bad + [(handles[places[number]], error) for number, error in broken]
+        bad += [(handles[places[number]], error) for number, error in broken]
         lost.update(places[number] for number, _ in broken)
         whole = np.setdiff1d(np.arange(len(places)), [number for number, _ in broken])
         places, vectors, truncated = [places[number] for number in whole], vectors[whole], truncated[whole]
