@@ -32,20 +32,23 @@ def encode_pending(
     collection: str,
     root: str,
     modality: str,
-    encoder: str,
+    encoders: tuple[str, ...],
     *,
     few: bool,
-) -> tuple[EncoderRef, list[EncodeReport]]:
-    """Encode what a collection still lacks under one encoder; `few` starts no task where nothing is to be done."""
+) -> tuple[tuple[EncoderRef, ...], list[EncodeReport]]:
+    """Encode what a collection still lacks under encoders of one modality, which read and decode it once for them all.
+
+    `few` starts no task where nothing is to be done.
+    """
     anew, items, parts = params.refresh_cache, params.encode.shard_items, params.encode.parts
-    plan = plan_encoding(workspace, collection, modality, encoder, settings.device, items, anew, parts)
+    plan = plan_encoding(workspace, collection, modality, encoders, settings.device, items, anew, parts)
     calls = []
     for shard in gathered(plan.shards, items) if few else plan.shards:
         # a cached reference may outlive its data: what is pending is encoded whatever the cache says
         encode = encode_shard.with_options(refresh_cache=anew or shard.pending > 0)
-        args = (workspace, collection, plan.source, shard, root, settings.device, workers.threads)
+        args = (workspace, collection, plan.sources, shard, root, settings.device, workers.threads)
         calls.append((shard.pending > 0, partial(encode, *args, params.preprocess, parts)))
-    return plan.source, workers.run(calls)
+    return plan.sources, [one for reports in workers.run(calls) for one in reports]
 
 
 def _name() -> str:
@@ -89,11 +92,11 @@ def ingest(
         check_failures(workspace, scan.collection, read.failure_budget)
         encoded: list[EncoderRef] = []
         stages: list[EncodeReport] = []
-        for modality, encoder in both(wanted, serving or {}):
-            source, done_now = encode_pending(
-                settings, workers, workspace, params, scan.collection, scan.root, modality, encoder, few=pending_only
+        for modality, encoders in both(wanted, serving or {}).items():
+            sources, done_now = encode_pending(
+                settings, workers, workspace, params, scan.collection, scan.root, modality, encoders, few=pending_only
             )
-            encoded.append(source)
+            encoded += sources
             stages += done_now
         for source, classes in to_name(encoded):
             name_classes(workspace, source, classes, settings.device, workers.threads)

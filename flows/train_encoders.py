@@ -156,7 +156,7 @@ def _taken_up(
             stage
             for name in names
             for stage in encode_pending(
-                settings, workers, workspace, params, name, roots[name], TEXT, trained.encoder, few=True
+                settings, workers, workspace, params, name, roots[name], TEXT, (trained.encoder,), few=True
             )[1]
         ]
         refs = refs_of(encoders, settings.device)

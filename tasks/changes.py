@@ -79,16 +79,22 @@ def plan_collection(
         examples=tuple(seen.examples),
         work=tuple(
             _work(store, name, modality, encoder, device, seen, parts=params.encode.parts)
-            for modality, encoder in both(encoders_of(params), serving)
+            for modality, encoders in both(encoders_of(params), serving).items()
+            for encoder in encoders
         ),
     )
 
 
-def both(first: dict[str, tuple[str, ...]], second: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
-    """(modality, encoder) of either, each once, in their order."""
-    return list(
-        dict.fromkeys((modality, name) for part in (first, second) for modality in part for name in part[modality])
-    )
+def both(first: dict[str, tuple[str, ...]], second: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The encoders of each modality that either has, each once, in their order.
+
+    >>> both({"image": ("a",)}, {"text": ("c",), "image": ("a", "b")})
+    {'image': ('a', 'b'), 'text': ('c',)}
+    """
+    return {
+        modality: tuple(dict.fromkeys((*first.get(modality, ()), *second.get(modality, ()))))
+        for modality in first | second
+    }
 
 
 @dataclass

@@ -1,12 +1,16 @@
-"""Encode what is pending, shard by shard, under one frozen encoder; the truth is the embeddings table."""
+"""Encode what is pending, shard by shard, under frozen encoders; the truth is the embeddings tables.
+
+The encoders of a modality go together: what several of them lack is read and decoded once.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,7 @@ from storage.tables import Store, vector_column
 from storage.workspace import Workspace
 from tasks.contents import contents
 from tasks.encoders.overlap import Batch, Clock, encode_overlapped
-from tasks.encoders.protocol import TOKENS, EncoderError, EncoderSpec, Parts, slug
+from tasks.encoders.protocol import TOKENS, Encoder, EncoderError, EncoderSpec, Parts, slug
 from tasks.encoders.registry import check_installed, expected_fingerprint, load, resolve
 from tasks.held import compared
 from tasks.media.registry import Limits, MediaError, get
@@ -92,46 +96,60 @@ def tables_of(params: PipelineParams, device: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@task(name="plan encoding", task_run_name="plan {modality} with {encoder}", **RETRY)
+@task(name="plan encoding", task_run_name="plan {modality}", **RETRY)
 @spending("plan")
 def plan_encoding(
     workspace: Workspace,
     collection: str,
     modality: str,
-    encoder: str,
+    encoders: tuple[str, ...],
     device: str,
     shard_items: int,
     refresh: bool = False,  # noqa: FBT001, FBT002 - a task's parameters are its form
     parts: bool = False,  # noqa: FBT001, FBT002
 ) -> EncodePlan:
-    """Divide the distinct contents of a modality into shards, and count what each still lacks: vectors, or `parts` too.
+    """Divide the distinct contents of a modality into shards, and count in each those that an encoder still lacks.
 
-    Those of contents that no item has any more are deleted.
+    It may lack vectors, or `parts` too. Those of contents that no item has any more are deleted.
     """
     store = workspace.store
-    spec = spec_of(encoder, modality)
-    source = EncoderRef(modality=modality, encoder=encoder, table=table_of(spec, device))
-    kept = parts and bool(spec.sampling)
+    sources = tuple(
+        EncoderRef(modality=modality, encoder=name, table=table_of(spec_of(name, modality), device))
+        for name in encoders
+    )
+    tables = _tables(sources, parts=parts)
     return remembered(
         store,
-        f"plan {collection} {source.table}",
-        (*_TABLES, source.table, *([parts_table(source.table)] if kept else [])),
-        f"{shard_items} {code_version('tasks/encode.py', 'tasks/held.py', 'tasks/parts.py')}",
+        f"plan {collection} {modality}",
+        (*_TABLES, *tables, *(parts_table(table) for table, kept in tables.items() if kept)),
+        f"{shard_items} {encoders} {code_version('tasks/encode.py', 'tasks/held.py', 'tasks/parts.py')}",
         EncodePlan,
-        lambda: _plan(workspace, collection, source, shard_items, parts=kept),
+        lambda: _plan(workspace, collection, sources, tables, shard_items),
         anew=refresh,
     )
 
 
-def _plan(workspace: Workspace, collection: str, source: EncoderRef, shard_items: int, *, parts: bool) -> EncodePlan:
-    store, modality = workspace.store, source.modality
+def _tables(sources: Sequence[EncoderRef], *, parts: bool) -> dict[str, bool]:
+    """The tables of encoders, each once, and whether parts are kept beside them."""
+    return {one.table: parts and bool(spec_of(one.encoder, one.modality).sampling) for one in sources}
+
+
+def _plan(
+    workspace: Workspace,
+    collection: str,
+    sources: tuple[EncoderRef, ...],
+    tables: Mapping[str, bool],
+    shard_items: int,
+) -> EncodePlan:
+    store, modality = workspace.store, sources[0].modality
     if faults := _quarantined(store, collection, modality):
         catalog.place_faults(store, collection, _stage(modality), _places(store, collection, modality, faults))
     bad = packed(sorted(content for content, code in faults if code not in _FLEETING))
     fleeting = packed(content for content, code in faults if code in _FLEETING)
     waits = np.zeros(len(fleeting), np.bool_)
     sizes, waiting, marks = np.zeros(BUCKETS, np.int64), np.zeros(BUCKETS, np.int64), [""] * BUCKETS
-    for there, missing in compared(workspace, collection, source, parts=parts):
+    for there, lacks in compared(workspace, collection, modality, tables):
+        missing = np.unique(np.concatenate(lacks))
         waits |= place(missing, fleeting) >= 0
         buckets = leading(there) >> 4
         sizes += np.bincount(buckets, minlength=BUCKETS)
@@ -149,7 +167,7 @@ def _plan(workspace: Workspace, collection: str, source: EncoderRef, shard_items
         shard.model_copy(update={"pending": int(waiting[shard.lo : shard.hi].sum())})
         for shard in shards(content, total, max(shard_items, -(-total // MOST)))
     ]
-    return EncodePlan(source=source, contents=total, pending=int(waiting.sum()), shards=tuple(found))
+    return EncodePlan(sources=sources, contents=total, pending=int(waiting.sum()), shards=tuple(found))
 
 
 def _places(store: Store, collection: str, modality: str, faults: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
@@ -164,7 +182,7 @@ def _places(store: Store, collection: str, modality: str, faults: Sequence[tuple
 
 @task(
     name="encode",
-    task_run_name="encode {source.modality}/{source.encoder} shard {shard.number}/{shard.of}",
+    task_run_name="encode {sources[0].modality} shard {shard.number}/{shard.of}",
     **by_content(*_CODE, ignore=("threads",)),
 )
 @spending("other")
@@ -172,27 +190,28 @@ def _places(store: Store, collection: str, modality: str, faults: Sequence[tuple
 def encode_shard(
     workspace: Workspace,
     collection: str,
-    source: EncoderRef,
+    sources: tuple[EncoderRef, ...],
     shard: Shard,
     root: str,
     device: str,
     threads: int | None,
     params: PreprocessParams,
     parts: bool = False,  # noqa: FBT001, FBT002
-) -> EncodeReport:
-    """Encode the contents of one shard that its table lacks, writing as it goes: a kill costs one write at most.
+) -> tuple[EncodeReport, ...]:
+    """Encode the contents of one shard that encoders of a modality lack: each is decoded once for those that lack it.
 
-    With `parts` those of what lasts are kept beside the vectors, from the same pass; a content that lacks but these is
-    encoded again.
+    It writes as it goes: a kill costs one write of each encoder at most. With `parts` those of what lasts are kept
+    beside the vectors, from the same pass; a content that lacks but these is encoded again. Reports on the encoders
+    that had something to do.
     """
     with alone_on(workspace.root, shard.lo, shard.hi):  # vectors are appended: of workers with one shard, one at a time
-        return _encode(workspace, collection, source, shard, root, device, threads, params, parts=parts)
+        return _encode(workspace, collection, sources, shard, root, device, threads, params, parts=parts)
 
 
 def _encode(
     workspace: Workspace,
     collection: str,
-    source: EncoderRef,
+    sources: tuple[EncoderRef, ...],
     shard: Shard,
     root: str,
     device: str,
@@ -200,53 +219,58 @@ def _encode(
     params: PreprocessParams,
     *,
     parts: bool,
-) -> EncodeReport:
+) -> tuple[EncodeReport, ...]:
     """What `encode_shard` does."""
-    modality, encoder, table = source.modality, source.encoder, source.table
-    spec = spec_of(encoder, modality)
     start = time.perf_counter()
-    kept = parts and bool(spec.sampling)
-    pending, known = _pending(workspace.store, collection, modality, table, shard, parts=kept)
-    if not pending:
-        return EncodeReport(encoder=encoder, modality=modality, skipped=known)
-    clock = Clock()
-    with spending("load"):
-        model = load(spec, device=device, models_dir=workspace.models, threads=threads)
-    if not table.endswith(model.fingerprint[:8]):
-        raise RunError(f"{encoder} would run otherwise here than where the run began", "let workers be alike")
-    about = json.dumps(asdict(spec))
-    tables = {table: schemas.embeddings(spec.dim, about, model.fingerprint, half=spec.tokens > 0)}
-    if kept:
-        tables = {parts_table(table): schemas.parts(spec.dim, about, model.fingerprint)} | tables
-    counts = {"encoded": 0, "quarantined": 0, "truncated": 0}
+    store, modality = workspace.store, sources[0].modality
+    tables = _tables(sources, parts=parts)
+    pending, known = _pending(store, collection, modality, tables, shard)
+    due = {one.table: one for one in sources if any(one.table in lack for lack in pending)}
+    if not due:
+        return ()
+    clocks = {table: Clock() for table in due}
+    models = {table: _loaded(workspace, one, device, threads, clocks[table]) for table, one in due.items()}
+    counts = {table: Counter[str]() for table in due}
     faults: list[dict[str, Any]] = []
-    mended: list[str] = []
-    known_faults = {content for content, _ in _quarantined(workspace.store, collection, modality)}
-    reader = _Reader(Path(root), modality, limits_of(params))
-    label = f"encode {modality}/{slug(spec)} {shard.number}/{shard.of}"
-    for name, schema in tables.items():
-        workspace.store.create(name, schema)
-    with progress(label, len(pending)) as advance, _Writer(workspace.store, tables, clock) as writer:
-        handles = _batches(pending, get(modality).batch)
-        for batch in encode_overlapped(handles, reader, model, skip=(MediaError,), clock=clock):
-            done = [item[0] for item in batch.handles]
-            writer.add(done, batch.vectors, batch.truncated, batch.parts)
-            mended += [content for content in done if content in known_faults]
-            counts["encoded"] += len(done)
-            counts["truncated"] += int(batch.truncated.sum())
-            faults += _faults(batch)
-            advance(len(batch.handles) + len(batch.failures))
-    counts["quarantined"] = len(faults)
+    mended: set[str] = set()
+    known_faults = {content for content, _ in _quarantined(store, collection, modality)}
+    reader, most = _Reader(Path(root), modality, limits_of(params)), get(modality).batch
+    batches = ((lack, batch) for lack, items in pending.items() for batch in _batches(items, most))
+    names = " + ".join(slug(model.spec) for model in models.values())
+    label = f"encode {modality}/{names} {shard.number}/{shard.of}"
+    vectors = sum(len(lack) * len(items) for lack, items in pending.items())
+    with progress(label, vectors) as advance, ExitStack() as stack:
+        writers = {
+            table: stack.enter_context(_Writer(store, _schemas(table, model, parts=tables[table]), clocks[table]))
+            for table, model in models.items()
+        }
+        for batch in encode_overlapped(batches, reader, models, skip=(MediaError,), clocks=clocks):
+            done, found = [item[0] for item in batch.handles], list(_faults(batch))
+            writers[batch.encoder].add(done, batch.vectors, batch.truncated, batch.parts)
+            counts[batch.encoder].update(
+                encoded=len(done), quarantined=len(found), truncated=int(batch.truncated.sum())
+            )
+            mended.update(known_faults.intersection(done))
+            faults += found
+            advance(batch.due)
     if faults:
-        catalog.add_faults(workspace.store, collection, _stage(modality), faults)
-    _take_out(workspace.store, collection, modality, mended)
-    wall = time.perf_counter() - start
-    if counts["encoded"] >= _RATED:
-        remember(workspace.store, f"rate {table}", "", Rate(per_second=counts["encoded"] / wall))
+        catalog.add_faults(store, collection, _stage(modality), faults)
+    _take_out(store, collection, modality, sorted(mended - {one["content_hash"] for one in faults}))
+    rest = time.perf_counter() - start - sum(clock.own for clock in clocks.values())
+    reports = []
+    for table, source in due.items():
+        wall = clocks[table].own + rest / len(due)
+        if counts[table]["encoded"] >= _RATED:
+            remember(store, f"rate {table}", "", Rate(per_second=counts[table]["encoded"] / wall))
+        reports.append(_report(source, known[table], counts[table], clocks[table], wall))
+    return tuple(reports)
+
+
+def _report(source: EncoderRef, skipped: int, counts: Mapping[str, int], clock: Clock, wall: float) -> EncodeReport:
     return EncodeReport(
-        encoder=encoder,
-        modality=modality,
-        skipped=known,
+        encoder=source.encoder,
+        modality=source.modality,
+        skipped=skipped,
         read_seconds=clock.read,
         encode_seconds=clock.encode,
         write_seconds=clock.write,
@@ -256,6 +280,26 @@ def _encode(
         wall_seconds=wall,
         **counts,
     )
+
+
+def _loaded(workspace: Workspace, source: EncoderRef, device: str, threads: int | None, clock: Clock) -> Encoder:
+    """An encoder that runs as its table says."""
+    start = time.perf_counter()
+    with spending("load"):
+        spec = spec_of(source.encoder, source.modality)
+        model = load(spec, device=device, models_dir=workspace.models, threads=threads)
+    clock.load += time.perf_counter() - start
+    if not source.table.endswith(model.fingerprint[:8]):
+        raise RunError(f"{source.encoder} would run otherwise here than where the run began", "let workers be alike")
+    return model
+
+
+def _schemas(table: str, model: Encoder, *, parts: bool) -> dict[str, pa.Schema]:
+    """The schemas of an encoder's tables, that of the parts first."""
+    spec = model.spec
+    about = json.dumps(asdict(spec))
+    vectors = {table: schemas.embeddings(spec.dim, about, model.fingerprint, half=spec.tokens > 0)}
+    return {parts_table(table): schemas.parts(spec.dim, about, model.fingerprint)} | vectors if parts else vectors
 
 
 Pending = tuple[str, tuple[str, ...], str, int]
@@ -307,7 +351,7 @@ _Held = tuple[list[str], npt.NDArray[np.float32], npt.NDArray[np.bool_], Sequenc
 
 
 class _Writer:
-    """Writes vectors in batches on a thread of its own, so that the encoder does not wait for the disk.
+    """Writes one encoder's vectors in batches on a thread of its own, so that the encoder does not wait for the disk.
 
     `tables` gives the schema of the table of vectors and, before it, that of their parts if these are kept: a content
     with a vector has its parts too.
@@ -315,6 +359,8 @@ class _Writer:
 
     def __init__(self, store: Store, tables: Mapping[str, pa.Schema], clock: Clock) -> None:
         self._store, self._clock = store, clock
+        for name, schema in tables.items():
+            store.create(name, schema)
         *self._parts, self._vectors = tables.items()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._held: list[_Held] = []
@@ -377,9 +423,12 @@ class _Writer:
 
 
 def _pending(
-    store: Store, collection: str, modality: str, table: str, shard: Shard, *, parts: bool
-) -> tuple[list[Pending], int]:
-    """The contents of the shard that lack a vector or parts, with their files or text, and how many lack nothing."""
+    store: Store, collection: str, modality: str, tables: Mapping[str, bool], shard: Shard
+) -> tuple[dict[tuple[str, ...], list[Pending]], dict[str, int]]:
+    """The contents of the shard, with their files or text, by which of the tables lack a vector or parts of them.
+
+    Beside that how many each table has. So batches are full, and all of a batch are for the same encoders.
+    """
     lo, hi = f"{shard.lo:03x}", f"{shard.hi:03x}" if shard.hi < BUCKETS else "g"  # "g" sorts after every hex digit
     where = between("content_hash", lo, hi)
     files: defaultdict[str, list[str]] = defaultdict(list)
@@ -392,13 +441,14 @@ def _pending(
         else:
             texts[content] = text
     there = sorted(files.keys() | texts.keys())
-    missing = lacking(store, table, there, parts=parts) - _unreadable(store, collection, modality)
-    items = [
-        (one, tuple(sorted(files[one])) if one in files else (), texts.get(one, ""), sizes[one])
-        for one in there
-        if one in missing
-    ]
-    return items, len(there) - len(missing)
+    bad = _unreadable(store, collection, modality)
+    missing = {table: lacking(store, table, there, parts=parts) - bad for table, parts in tables.items()}
+    found: defaultdict[tuple[str, ...], list[Pending]] = defaultdict(list)
+    for one in there:
+        if lack := tuple(table for table, some in missing.items() if one in some):
+            item = (one, tuple(sorted(files[one])) if one in files else (), texts.get(one, ""), sizes[one])
+            found[lack].append(item)
+    return dict(found), {table: len(there) - len(some) for table, some in missing.items()}
 
 
 def _unreadable(store: Store, collection: str, modality: str) -> set[str]:

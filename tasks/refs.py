@@ -141,16 +141,19 @@ class EncoderRef(Ref):
 
 
 class EncodePlan(Ref):
-    """The shards of one modality under one encoder."""
+    """The shards of one modality under its encoders; what is pending lacks something under one of them."""
 
-    source: EncoderRef
+    sources: tuple[EncoderRef, ...]
     contents: int
     pending: int
     shards: tuple[Shard, ...]
 
 
 class EncodeReport(Ref):
-    """Counts and seconds of encoding; read, encode and write overlap, so they may add up to more than `wall`."""
+    """Counts and seconds of one encoder; read, encode and write overlap, so they may add up to more than `wall`.
+
+    Of what encoders do together, reading, decoding and waiting for it, each has its share: their walls add up.
+    """
 
     encoder: str
     modality: str

@@ -45,9 +45,10 @@ class ImageEncoder:
     prepare: Transform
     runner: Runs
 
-    def transform(self, content: Any) -> Any:
+    @property
+    def transform(self) -> Transform:
         """Decoded picture `(h, w, 3)` uint8 → model input `(height, width, 3)` uint8."""
-        return self.prepare(content)
+        return self.prepare
 
     def encode(self, inputs: Sequence[Any]) -> Encoded:
         """Model inputs → unit vectors; no picture is ever truncated."""

@@ -1,10 +1,10 @@
-"""Reader → encoder, overlapped: worker threads read and transform the next batches while the encoder runs."""
+"""Reader → encoders, overlapped: worker threads read and transform the next batches while the encoders run."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -20,12 +20,13 @@ H = TypeVar("H")
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds spent in each stage; `read` adds up over the worker threads.
+    """Seconds of an encoder in each stage; what several of them do together, reading and decoding, is divided evenly.
 
-    `starved` and `blocked` are those in which the encoder waited for a reader or the writer; `ready` sums up the read
-    batches that lay before it when it took one, of `batches` in all.
+    `read` adds up over the worker threads. `starved` and `blocked` are those in which the encoder waited for a reader
+    or the writer; `ready` sums up the read batches that lay before it when one was taken, of `batches` in all.
     """
 
+    load: float = 0.0
     read: float = 0.0
     encode: float = 0.0
     write: float = 0.0
@@ -34,82 +35,127 @@ class Clock:
     ready: int = 0
     batches: int = 0
 
+    @property
+    def own(self) -> float:
+        """What it took of the thread that encodes."""
+        return self.load + self.starved + self.encode + self.blocked
+
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[H]):
-    """One encoded batch: `handles[i]` has `vectors[i]`, shape (n, dim), L2-normalised; `failures` could not be read.
+    """One batch as `encoder` encoded it: `handles[i]` has `vectors[i]`, shape (n, dim), L2-normalised.
 
-    `parts[i]` are the parts of what lasts; empty for what does not.
+    `failures` could not be read. Of the `due` handles all others were lost by an encoder before it. `parts[i]` are the
+    parts of what lasts; empty for what does not.
     """
 
+    encoder: str
+    due: int
     handles: list[H]
     vectors: npt.NDArray[np.float32]
     truncated: npt.NDArray[np.bool_]
-    failures: list[tuple[H, Exception]] = field(default_factory=list)
+    failures: list[tuple[H, Exception]]
     parts: Sequence[Parts] = ()
 
 
+@dataclass(slots=True)
+class _Inputs:
+    """What an encoder is given of a batch: places of handles and the model input of each; which failed, and why."""
+
+    places: list[int] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)
+    failures: list[tuple[int, Exception]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
 def encode_overlapped(
-    batches: Iterable[Sequence[H]],
+    batches: Iterable[tuple[Sequence[str], Sequence[H]]],
     read: Callable[[H], Any],
-    encoder: Encoder,
+    encoders: Mapping[str, Encoder],
     *,
     skip: tuple[type[Exception], ...],
-    clock: Clock,
+    clocks: Mapping[str, Clock],
     workers: int = 2,
     ahead: int = 2,
 ) -> Iterator[Batch[H]]:
-    """Encode `batches` of handles, in order; `read(handle)` gives the decoded medium, in a worker thread.
+    """Encode `batches` of handles, in order, each by the encoders that it names, one after the other.
 
-    An exception of a type in `skip` costs its own handle and is handed back in `failures`; any other ends the run.
-    At most `workers + ahead` batches of model inputs are in memory.
+    `read(handle)` gives the decoded medium, once for all of them, in a worker thread; encoders with equal `transform`
+    share the model input as well. An exception of a type in `skip` costs its own handle and is handed back in
+    `failures`: encoders behind the one that met it are not given the handle. Any other ends the run. At most
+    `workers + ahead` batches are in memory, as model inputs of their encoders.
     """
 
-    def load(handles: Sequence[H]) -> tuple[list[H], list[Any], list[tuple[H, Exception]], float]:
+    def load(names: Sequence[str], handles: Sequence[H]) -> dict[str, _Inputs]:
         start = time.perf_counter()
-        good: list[H] = []
-        inputs: list[Any] = []
-        bad: list[tuple[H, Exception]] = []
-        for handle in handles:
+        out = {name: _Inputs() for name in names}
+        for place, handle in enumerate(handles):
+            own = out[names[0]]
             try:
-                inputs.append(encoder.transform(read(handle)))
-                good.append(handle)
+                content, made = read(handle), dict[Callable[[Any], Any], Any]()
+                for name, own in out.items():
+                    began, transform = time.perf_counter(), encoders[name].transform
+                    if transform not in made:
+                        made[transform] = transform(content)
+                    own.inputs.append(made[transform])
+                    own.places.append(place)
+                    own.seconds += time.perf_counter() - began
             except skip as error:
-                bad.append((handle, error))
-        return good, inputs, bad, time.perf_counter() - start
+                own.failures.append((place, error))
+        shared = time.perf_counter() - start - sum(own.seconds for own in out.values())
+        for own in out.values():
+            own.seconds += shared / len(out)
+        return out
 
-    waiting: deque[Future[tuple[list[H], list[Any], list[tuple[H, Exception]], float]]] = deque()
+    waiting: deque[tuple[Sequence[H], Future[dict[str, _Inputs]]]] = deque()
     source = iter(batches)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
     try:
         while True:
-            while len(waiting) < workers + ahead and (handles := next(source, None)) is not None:
-                waiting.append(pool.submit(load, handles))
+            while len(waiting) < workers + ahead and (batch := next(source, None)) is not None:
+                waiting.append((batch[1], pool.submit(load, *batch)))
             if not waiting:
                 return
-            clock.ready += sum(one.done() for one in waiting)
-            clock.batches += 1
+            ready = sum(made.done() for _, made in waiting)
             start = time.perf_counter()
+            handles, made = waiting.popleft()
             with spending("read"):
-                good, inputs, bad, seconds = waiting.popleft().result()
-            clock.starved += time.perf_counter() - start
-            clock.read += seconds
-            start = time.perf_counter()
-            with spending("encode"):
-                if inputs:
-                    vectors, truncated, broken, parts = encoder.encode(inputs)
-                else:
-                    vectors, truncated, broken, parts = _nothing(encoder.spec.dim)
-            clock.encode += time.perf_counter() - start
-            del inputs  # before the next batch is read: these are the large part
-            if broken:  # what lasts is read to its end only here
-                bad += [(good[place], error) for place, error in broken]
-                kept = np.setdiff1d(np.arange(len(good)), [place for place, _ in broken])
-                good, vectors, truncated = [good[place] for place in kept], vectors[kept], truncated[kept]
-                parts = [parts[place] for place in kept if parts]
-            yield Batch(good, vectors, truncated, bad, parts)
+                given = made.result()
+            waited = (time.perf_counter() - start) / len(given)
+            lost: set[int] = set()
+            for name in list(given):
+                clock = clocks[name]
+                clock.ready += ready
+                clock.batches += 1
+                clock.starved += waited
+                # taken out: inputs are the large part, and go before the next batch is read
+                yield _encoded(name, encoders[name], handles, given.pop(name), lost, clock)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _encoded(
+    name: str, encoder: Encoder, handles: Sequence[H], given: _Inputs, lost: set[int], clock: Clock
+) -> Batch[H]:
+    """One batch by one encoder; handles at `lost` places are left out, and those that break now are added to them."""
+    kept = [number for number, place in enumerate(given.places) if place not in lost]
+    places, inputs = [given.places[number] for number in kept], [given.inputs[number] for number in kept]
+    start = time.perf_counter()
+    with spending("encode"):
+        if inputs:
+            vectors, truncated, broken, parts = encoder.encode(inputs)
+        else:
+            vectors, truncated, broken, parts = _nothing(encoder.spec.dim)
+    clock.encode += time.perf_counter() - start
+    clock.read += given.seconds
+    bad = [(handles[place], error) for place, error in given.failures if place not in lost]
+    if broken:  # what lasts is read to its end only here
+        bad += [(handles[places[number]], error) for number, error in broken]
+        lost.update(places[number] for number, _ in broken)
+        whole = np.setdiff1d(np.arange(len(places)), [number for number, _ in broken])
+        places, vectors, truncated = [places[number] for number in whole], vectors[whole], truncated[whole]
+        parts = [parts[number] for number in whole if parts]
+    return Batch(name, len(handles), [handles[place] for place in places], vectors, truncated, bad, parts)
 
 
 def _nothing(dim: int) -> Encoded:

@@ -132,11 +132,11 @@ class Encoder(Protocol):
     def fingerprint(self) -> str:
         """32 hex digits of all that changes the vector."""
 
-    def transform(self, content: Any) -> Any:
+    def transform(self, content: Any, /) -> Any:
         """Turn a decoded medium into a model input: pure, deterministic, thread-safe.
 
-        An image `(h, w, 3)` uint8 becomes `(side, side, 3)` uint8; a text stays as it is; a sound or a video becomes
-        its parts in order of time.
+        Where it is equal in two encoders, both are given one input. An image `(h, w, 3)` uint8 becomes
+        `(side, side, 3)` uint8; a text stays as it is; a sound or a video becomes its parts in order of time.
         """
 
     def encode(self, inputs: Sequence[Any]) -> Encoded:

@@ -148,7 +148,7 @@ _BUILTINS = (
 SPECS: dict[str, EncoderSpec] = {spec.name: spec for spec in _BUILTINS}
 """The builtin encoders by name: weights come from installed packages."""
 
-_KEPT = 4
+_KEPT = 8
 _loaded: OrderedDict[tuple[str, str, str, int], Encoder] = OrderedDict()
 _lock = threading.Lock()
 
@@ -214,7 +214,7 @@ def default_models_dir() -> Path:
 def load(
     spec: EncoderSpec, *, device: str = "auto", models_dir: Path | None = None, threads: int | None = None
 ) -> Encoder:
-    """Load an encoder, or give the one this process holds; the last four used stay in memory.
+    """Load an encoder, or give the one this process holds; the last eight used stay in memory.
 
     `models_dir` keeps converted models (first load: seconds; later loads: fast), `threads` bounds the CPUs used.
     Raises `EncoderError` when the weights are missing, damaged or of another kind.

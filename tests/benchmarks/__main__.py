@@ -30,6 +30,7 @@ BENCHMARKS = (
     "serving",
     "searching",
     "ingest",
+    "decodes",
     "team",
     "scale",
 )

@@ -86,11 +86,15 @@ def speeds(clips: Sequence[bytes], video: Any, picture: Any) -> tuple[float, flo
     decoding = _seconds(lambda: [list(video.transform(medium.decode(one, limits))) for one in clips])
     inputs = [part[0] for _, part in video.transform(medium.decode(clips[0], limits))] * len(clips)
     encoding = _seconds(lambda: picture.encode(inputs))
-    batches = [list(clips[start : start + medium.batch]) for start in range(0, len(clips), medium.batch)]
+    batches = [((VIDEO,), clips[start : start + medium.batch]) for start in range(0, len(clips), medium.batch)]
     both = _seconds(
         lambda: list(
             encode_overlapped(
-                iter(batches), lambda one: medium.decode(one, limits), video, skip=(MediaError,), clock=Clock()
+                batches,
+                lambda one: medium.decode(one, limits),
+                {VIDEO: video},
+                skip=(MediaError,),
+                clocks={VIDEO: Clock()},
             )
         )
     )

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from config.settings import Settings
 from storage import schemas
 from storage.workspace import Workspace
+from tasks.encode import spec_of, table_of
 from tests.flows.runs import contents
 from tests.tiny import draw
 
@@ -34,11 +36,10 @@ def write_folder(root: Path) -> Path:
     return root
 
 
-def command(source: Path, workspace: Path, text: str) -> list[str]:
-    """The real command line, on the real picture encoder, in shards of about 20 pictures."""
-    encoders = json.dumps({"image": ["builtin:efficientnet-lite0"], "text": [text]})
+def command(source: Path, workspace: Path, encoders: dict[str, tuple[str, ...]]) -> list[str]:
+    """The real command line, in shards of about 20 pictures."""
     options = [
-        f"encode.encoders={encoders}",
+        f"encode.encoders={json.dumps(encoders)}",
         "encode.shard_items=20",
         "align.method=cca",
         "align.dim=16",
@@ -68,36 +69,39 @@ def state(workspace: Path) -> dict[str, Any]:
 def test_a_killed_run_goes_on_where_it_stopped(
     prefect_server: None, tiny_encoders: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
-    """SIGKILL in the middle of encoding: the same command encodes what is missing; all equals an undisturbed run."""
-    (text,) = tiny_encoders["text"]
+    """SIGKILL while two encoders of pictures are at work: the same command encodes what each lacks; all equals an
+    undisturbed run.
+    """
+    encoders = tiny_encoders | {"image": ("builtin:efficientnet-lite0", *tiny_encoders["image"])}
     source, calm, hurt = write_folder(tmp_path / "folder"), tmp_path / "calm", tmp_path / "hurt"
     plain = subprocess.run(
-        command(source, calm, text), env=environment(), capture_output=True, check=True, cwd=tmp_path
+        command(source, calm, encoders), env=environment(), capture_output=True, check=True, cwd=tmp_path
     )
-    store = Workspace(root=hurt).store
+    store, device = Workspace(root=hurt).store, Settings().device
+    tables = [table_of(spec_of(name, "image"), device) for name in encoders["image"]]
     running = subprocess.Popen(
-        command(source, hurt, text),
+        command(source, hurt, encoders),
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=tmp_path,
     )
     try:
-        table = next(name for name in Workspace(root=calm).store.names() if "efficientnet" in name)
-        while store.count(table) < 40:
+        while any(store.count(table) < 40 for table in tables):
             assert running.poll() is None, "the run ended before it could be killed"
             time.sleep(0.05)
     finally:
         running.send_signal(signal.SIGKILL)
         running.wait()
-    kept = store.count(table)
-    assert 40 <= kept < PICTURES
+    kept = [store.count(table) for table in tables]
+    assert all(40 <= count < PICTURES for count in kept)
     again = subprocess.run(
-        command(source, hurt, text), env=environment(), capture_output=True, check=True, cwd=tmp_path
+        command(source, hurt, encoders), env=environment(), capture_output=True, check=True, cwd=tmp_path
     )
     told, undisturbed = json.loads(again.stdout), json.loads(plain.stdout)
-    encoded = {row["encoder"]: row["encoded"] for row in told["ingest"]["stages"]}
-    assert encoded["builtin:efficientnet-lite0"] == PICTURES - kept
+    stages = told["ingest"]["stages"]
+    encoded = [sum(row["encoded"] for row in stages if row["encoder"] == name) for name in encoders["image"]]
+    assert encoded == [PICTURES - count for count in kept]
     assert state(hurt) == state(calm)
     for metrics in (told["metrics"], undisturbed["metrics"]):
         del metrics["seconds"], metrics["ann"]["tried"]  # what took how long

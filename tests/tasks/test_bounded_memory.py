@@ -27,9 +27,9 @@ with Peak() as peak:
     for shard in scan.shards:
         preprocess_shard.fn(workspace, "sounds", scan.root, shard, read)
     group_items.fn(workspace, "sounds", read)
-    plan = plan_encoding.fn(workspace, "sounds", "audio", "builtin:logmel", "cpu", 200)
-    done = [encode_shard.fn(workspace, "sounds", plan.source, one, scan.root, "cpu", 1, read) for one in plan.shards]
-print(sum(one.encoded for one in done), peak.bytes)
+    plan = plan_encoding.fn(workspace, "sounds", "audio", ("builtin:logmel",), "cpu", 200)
+    done = [encode_shard.fn(workspace, "sounds", plan.sources, one, scan.root, "cpu", 1, read) for one in plan.shards]
+print(sum(one.encoded for reports in done for one in reports), peak.bytes)
 """
 
 ITEMS = (50_000, 250_000)
@@ -43,7 +43,6 @@ from storage.memory import Peak
 from storage.workspace import Workspace
 from tasks.grouping import group_collection
 from tasks.held import compared
-from tasks.refs import EncoderRef
 count, root = int(sys.argv[1]), sys.argv[2]
 workspace, block = Workspace(root=root), 25_000
 def rows(schema, known):
@@ -60,8 +59,7 @@ for start in range(0, count, block):
     workspace.store.insert(schemas.PAIRS, schemas.pairs(), rows(schemas.pairs(), every | known))
 with Peak() as peak:
     groups = group_collection(workspace, "c", seed=0, share=0.2).groups
-    source = EncoderRef(modality="text", encoder="e", table="embeddings_e")
-    missing = sum(len(some) for _, some in compared(workspace, "c", source, parts=False))
+    missing = sum(len(some) for _, (some,) in compared(workspace, "c", "text", {"embeddings_e": False}))
 print(groups, missing, peak.bytes)
 """
 

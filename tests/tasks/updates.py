@@ -59,14 +59,14 @@ def build(workspace: Workspace, params: PipelineParams, *, verify: bool = False,
     for shard in gathered(scan.shards, read.shard_rows) if few else scan.shards:
         preprocess_shard.fn(workspace, scan.collection, scan.root, shard, read, anew or verify)
     groups = group_items.fn(workspace, scan.collection, read, anew)
-    encoded = []
-    for modality, encoder in both(encode.encoders, {}):
+    encoded: list[EncoderRef] = []
+    for modality, encoders in both(encode.encoders, {}).items():
         plan = plan_encoding.fn(
-            workspace, scan.collection, modality, encoder, "cpu", encode.shard_items, anew, encode.parts
+            workspace, scan.collection, modality, encoders, "cpu", encode.shard_items, anew, encode.parts
         )
-        encoded.append(plan.source)
+        encoded += plan.sources
         for shard in gathered(plan.shards, encode.shard_items) if pending_only else plan.shards:
-            encode_shard.fn(workspace, scan.collection, plan.source, shard, scan.root, "cpu", 1, read, encode.parts)
+            encode_shard.fn(workspace, scan.collection, plan.sources, shard, scan.root, "cpu", 1, read, encode.parts)
     check_failures.fn(workspace, scan.collection, read.failure_budget)
     return Built(scan.collection, groups, tuple(encoded))
 
@@ -137,7 +137,7 @@ class Writes:
             if not self.dead:  # a killed process tidies nothing up
                 remove(*args, **kwargs)
 
-        places: list[tuple[Any, str]] = [(Store, name) for name in ("upsert", "revise", "delete", "drop")]
+        places: list[tuple[Any, str]] = [(Store, name) for name in ("upsert", "insert", "revise", "delete", "drop")]
         places += [(storage.staging, "replace_folder")]
         places += [(tasks.upkeep, name) for name in ("compact", "clean")]
         with mock.patch.object(shutil, "rmtree", rmtree):

@@ -47,7 +47,7 @@ class Clock:
             finally:
                 self.last = time.time()
                 start += self.shown - shown
-                part = name or f"{signature(body).bind(*args, **kwargs).arguments['source'].modality}s"
+                part = name or f"{signature(body).bind(*args, **kwargs).arguments['sources'][0].modality}s"
                 self.bodies[part] = self.bodies.get(part, 0.0) + self.last - start
 
         task.fn = timed

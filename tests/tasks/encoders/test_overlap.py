@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,17 @@ def sized(count: int, size: int) -> list[range]:
 
 
 def run(
-    batches: Any, read: Callable[[int], Any] = Input, encoder: Encoder | None = None, **options: Any
+    batches: Iterable[Sequence[int]],
+    read: Callable[[int], Any] = Input,
+    *encoders: Encoder,
+    clocks: Mapping[str, Clock] | None = None,
+    **options: Any,
 ) -> Iterator[Batch[int]]:
-    """The generator under test, with ValueError as what costs one handle."""
-    return encode_overlapped(batches, read, encoder or Numbers(), skip=(ValueError,), clock=Clock(), **options)
+    """The generator under test: every batch by all encoders, "a", "b" …, with ValueError as what costs one handle."""
+    known = dict(zip("abc", encoders or (Numbers(),), strict=False))
+    named = ((tuple(known), batch) for batch in batches)
+    clocks = clocks or {name: Clock() for name in known}
+    return encode_overlapped(named, read, known, skip=(ValueError,), clocks=clocks, **options)
 
 
 def readers() -> list[str]:
@@ -113,7 +120,7 @@ def test_failures_in_transform_count_too() -> None:
                 raise ValueError("too small")
             return content
 
-    (batch,) = run([[0, 1, 2]], encoder=Picky())
+    (batch,) = run([[0, 1, 2]], Input, Picky())
     assert (batch.handles, [handle for handle, _ in batch.failures]) == ([0, 2], [1])
 
 
@@ -135,6 +142,71 @@ def test_failures_in_encode_count_too() -> None:
     assert batch.vectors[:, 0].tolist() == batch.handles
     assert batch.truncated.tolist() == [False, False, True, True]
     assert [(handle, type(error)) for handle, error in batch.failures] == [(4, ValueError), (1, MediaError)]
+
+
+def test_each_handle_is_read_once_for_all_encoders() -> None:
+    """A batch is read once and encoded by the encoders that it names and by no other, each handle with its vector; what
+    is lost to one encoder is not given to those behind it, and told once.
+    """
+    seen: list[int] = []
+    given: list[list[int]] = []
+
+    def read(number: int) -> Input:
+        seen.append(number)
+        if number == 0:
+            raise ValueError("unreadable")
+        return Input(number)
+
+    class Picky(Numbers):
+        def transform(self, content: Any) -> Any:
+            if content.number in (1, 2):
+                raise ValueError("too small")
+            return content
+
+    class Breaking(Numbers):
+        def encode(self, inputs: Sequence[Any]) -> Encoded:
+            broken = tuple((place, MediaError("cut", "")) for place, one in enumerate(inputs) if one.number == 2)
+            return super().encode(inputs)._replace(failures=broken)
+
+    encoders = {
+        "breaking": Breaking(),
+        "picky": Picky(),
+        "last": Numbers(lambda inputs: given.append([one.number for one in inputs])),
+    }
+    clocks = {name: Clock() for name in encoders}
+    batches = [(("breaking", "picky", "last"), range(5)), (("last",), range(5, 8))]
+    done = list(encode_overlapped(batches, read, encoders, skip=(ValueError,), clocks=clocks))
+    assert seen == list(range(8))
+    assert given == [[3, 4], [5, 6, 7]]
+    assert [(one.encoder, one.due, one.handles, [handle for handle, _ in one.failures]) for one in done] == [
+        ("breaking", 5, [1, 3, 4], [0, 2]),
+        ("picky", 5, [3, 4], [1]),
+        ("last", 5, [3, 4], []),
+        ("last", 3, [5, 6, 7], []),
+    ]
+    assert all(one.vectors[:, 0].tolist() == one.handles for one in done)
+    assert [clock.batches for clock in clocks.values()] == [1, 1, 2]
+
+
+def test_encoders_with_one_transform_share_its_result() -> None:
+    """A handle is prepared once for encoders that prepare it alike, and once more for one that does not."""
+    made: list[int] = []
+    given: list[Sequence[Any]] = []
+
+    def shared(content: Any) -> Any:
+        made.append(content.number)
+        return Input(content.number)
+
+    class Alike(Numbers):
+        @property
+        def transform(self) -> Callable[[Any], Any]:  # type: ignore[override]
+            return shared
+
+    done = list(run(sized(6, 3), Input, Alike(given.append), Numbers(), Alike(given.append)))
+    assert sorted(made) == list(range(6))
+    assert [one.encoder for one in done] == ["a", "b", "c"] * 2
+    assert all(one.vectors[:, 0].tolist() == one.handles for one in done)
+    assert all(one is other for first, last in (given[:2], given[2:]) for one, other in zip(first, last, strict=True))
 
 
 def test_batch_without_anything_readable() -> None:
@@ -243,7 +315,7 @@ def test_bounded_memory(workers: int, ahead: int) -> None:
 def test_clock_counts_each_stage() -> None:
     """Reading and encoding are timed apart, both with time spent."""
     clock = Clock()
-    list(encode_overlapped(sized(50, 5), Input, Numbers(), skip=(), clock=clock))
+    list(run(sized(50, 5), clocks={"a": clock}))
     assert clock.read > 0
     assert clock.encode > 0
     assert clock.write == 0
