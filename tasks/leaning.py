@@ -13,12 +13,12 @@ from tasks.alignment.methods.rounds import Leaning
 
 
 def named_items(keys: Sequence[str] | npt.NDArray[np.str_], modality: str) -> pa.Table:
-    """What stands behind the rows of a side: key and modality of each."""
+    """Key and modality of each row of a side: what `named_leaning` calls it by."""
     return pa.table({"key": pa.array(keys, pa.string()), "modality": pa.array([modality] * len(keys), pa.string())})
 
 
 def named_leaning(leaning: Sequence[Leaning], sides: tuple[pa.Table, pa.Table], bound: str = "") -> pa.Table:
-    """A row for each unpaired item and each item that it leans on; `sides` are those of `named_items`.
+    """A row for each unpaired item and each item that it leans on, as `PSEUDO_PAIRS`; `sides` are by `named_items`.
 
     `bound` is the modality whose head they refine, empty for the base.
     """
