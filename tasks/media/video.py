@@ -19,6 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 
 _CUT = 0.1  # mean difference of two small grey frames, of full scale, that begins a new scene
 _SMALL = (64, 36)
+_NARROW = 8  # so many times as long as wide: resized to its shorter side it would be huge
 _SCALING = Interpolation.BICUBIC | Interpolation.BITEXACT  # the same bits by every processor
 
 
@@ -44,7 +45,7 @@ class Clip:
         """The frame shown at each of `times` (ascending): RGB `(height, width, 3)` uint8, upright, one a time.
 
         With `shorter` its shorter side has so many pixels: it is resized (bicubic) while its colours are converted,
-        which costs a third of a conversion followed by a resize.
+        which costs a third of a conversion followed by a resize. A very narrow picture stays as it is.
 
         Only groups of pictures that hold a wanted frame are decoded, and one frame is held. Raises
         `MediaError("video_unreadable")`.
@@ -236,10 +237,10 @@ def _size(width: float, height: float, shorter: int | None) -> tuple[int, int]:
 
     The longer side differs from it by an even number, so that a square in the centre lies on whole pixels.
 
-    >>> _size(85.3, 48, None), _size(640, 480, 300), _size(480, 640, 300)
-    ((85, 48), (400, 300), (300, 400))
+    >>> _size(85.3, 48, None), _size(640, 480, 300), _size(480, 640, 300), _size(9000, 16, 300)
+    ((85, 48), (400, 300), (300, 400), (9000, 16))
     """
-    if shorter is None:
+    if shorter is None or max(width, height) > _NARROW * min(width, height):
         return max(round(width), 1), round(height)
     margin = round(shorter * (max(width, height) / min(width, height) - 1) / 2)
     longer = shorter + 2 * margin
