@@ -124,7 +124,7 @@ def test_frames_come_in_the_size_asked_for(shorter: int, quarters: int) -> None:
 
 
 def test_a_smaller_frame_keeps_its_colours() -> None:
-    """Of a soft picture in all colours, half as large, each column has its own colour: nearly the one that was filmed."""
+    """In a soft picture of all colours, half as large, each column has its own: nearly the one that was filmed."""
     y, x = np.mgrid[:96, :128] / 20
     soft = (128 + 80 * np.sin([x, y, x + y])).transpose(1, 2, 0).astype(np.uint8)
     (found,) = decode(filmed([soft], "matroska", "ffv1"), LIMITS).frames([0.0], 48)
