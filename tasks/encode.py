@@ -236,8 +236,8 @@ def _encode(
     known_faults = {content for content, _ in _quarantined(store, collection, modality)}
     reader, most = _Reader(Path(root), modality, limits_of(params)), get(modality).batch
     batches = ((lack, batch) for lack, items in pending.items() for batch in _batches(items, most))
-    names = " + ".join(slug(model.spec) for model in models.values())
-    label = f"encode {modality}/{names} {shard.number}/{shard.of}"
+    first, *others = (slug(model.spec) for model in models.values())
+    label = f"encode {modality}/{first}{f' + {len(others)} more' if others else ''} {shard.number}/{shard.of}"
     vectors = sum(len(lack) * len(items) for lack, items in pending.items())
     with progress(label, vectors) as advance, ExitStack() as stack:
         writers = {

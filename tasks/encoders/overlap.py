@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ H = TypeVar("H")
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds of an encoder in each stage; what several of them do together, reading and decoding, is divided evenly.
+    """Seconds of an encoder in each stage; what is read, decoded or prepared for several of them is divided evenly.
 
     `read` adds up over the worker threads. `starved` and `blocked` are those in which the encoder waited for a reader
     or the writer; `ready` sums up the read batches that lay before it when one was taken, of `batches` in all.
@@ -89,17 +89,20 @@ def encode_overlapped(
     def load(names: Sequence[str], handles: Sequence[H]) -> dict[str, _Inputs]:
         start = time.perf_counter()
         out = {name: _Inputs() for name in names}
+        transforms = {name: encoders[name].transform for name in names}
+        alike = Counter(transforms.values())
         for place, handle in enumerate(handles):
             own = out[names[0]]
             try:
-                content, made = read(handle), dict[Callable[[Any], Any], Any]()
-                for name, own in out.items():
-                    began, transform = time.perf_counter(), encoders[name].transform
+                content, made = read(handle), dict[Callable[[Any], Any], tuple[Any, float]]()
+                for own, transform in zip(out.values(), transforms.values(), strict=True):
                     if transform not in made:
-                        made[transform] = transform(content)
-                    own.inputs.append(made[transform])
+                        began = time.perf_counter()
+                        made[transform] = transform(content), (time.perf_counter() - began) / alike[transform]
+                    given, seconds = made[transform]
+                    own.inputs.append(given)
                     own.places.append(place)
-                    own.seconds += time.perf_counter() - began
+                    own.seconds += seconds
             except skip as error:
                 own.failures.append((place, error))
         shared = time.perf_counter() - start - sum(own.seconds for own in out.values())

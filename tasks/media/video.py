@@ -20,7 +20,8 @@ Pixels = npt.NDArray[np.uint8]
 _CUT = 0.1  # mean difference of two small grey frames, of full scale, that begins a new scene
 _SMALL = (64, 36)
 _NARROW = 8  # so many times as long as wide: resized to its shorter side it would be huge
-_SCALING = Interpolation.BICUBIC | Interpolation.BITEXACT  # the same bits by every processor
+# the same bits by every processor; a colour of its own in every column, where two would share one
+_SCALING = Interpolation.BICUBIC | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,10 @@ from config.params import ColumnsParams, PreprocessParams
 from storage import schemas
 from storage.workspace import Workspace
 from tasks.encode import _BATCH_BYTES, _batches, encode_shard, plan_encoding
+from tasks.encoders.protocol import TOKENS
 from tasks.media.registry import Limits, Medium, get
 from tasks.preprocess import preprocess_shard, scan_source
+from tasks.progress import also_on
 from tasks.refs import EncodeReport
 from tests.tasks.updates import Writes, state_of
 from tests.tiny import write_collection
@@ -133,6 +136,18 @@ def test_encoders_share_what_is_decoded(tmp_path: Path, pair: tuple[str, str], d
     states = [state_of(one.store).embeddings for one in (*alone, together)]
     assert len(states[2]) == 2
     assert states[0] | states[1] == states[2]
+
+
+def test_the_progress_of_several_encoders(tmp_path: Path, pair: tuple[str, str]) -> None:
+    """However many encoders work together, the name of their progress leaves room for its bar; it counts vectors."""
+    source, workspace = write_collection(tmp_path / "shapes", 6), Workspace(root=tmp_path / "workspace")
+    display = mock.Mock()
+    scanned(workspace, source)
+    with also_on(display):
+        encode_all(workspace, source, *pair, f"{pair[0]}{TOKENS}")
+    (label, total), _ = display.start.call_args
+    assert re.fullmatch(r"encode image/[a-z0-9-]{1,40} \+ 2 more 1/1", label)
+    assert total == sum(call.args[0] for call in display.advance.call_args_list) == 3 * 6
 
 
 def test_an_encoder_is_given_only_what_it_lacks(tmp_path: Path, pair: tuple[str, str], decoded: list[bytes]) -> None:

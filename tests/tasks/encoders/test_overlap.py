@@ -189,7 +189,9 @@ def test_each_handle_is_read_once_for_all_encoders() -> None:
 
 
 def test_encoders_with_one_transform_share_its_result() -> None:
-    """A handle is prepared once for encoders that prepare it alike, and once more for one that does not."""
+    """A handle is prepared once for encoders that prepare it alike, with equal shares of the seconds, and once more for
+    one that does not.
+    """
     made: list[int] = []
     given: list[Sequence[Any]] = []
 
@@ -202,11 +204,13 @@ def test_encoders_with_one_transform_share_its_result() -> None:
         def transform(self) -> Callable[[Any], Any]:  # type: ignore[override]
             return shared
 
-    done = list(run(sized(6, 3), Input, Alike(given.append), Numbers(), Alike(given.append)))
+    clocks = {name: Clock() for name in "abc"}
+    done = list(run(sized(6, 3), Input, Alike(given.append), Numbers(), Alike(given.append), clocks=clocks))
     assert sorted(made) == list(range(6))
     assert [one.encoder for one in done] == ["a", "b", "c"] * 2
     assert all(one.vectors[:, 0].tolist() == one.handles for one in done)
     assert all(one is other for first, last in (given[:2], given[2:]) for one, other in zip(first, last, strict=True))
+    assert clocks["a"].read == clocks["c"].read > 0
 
 
 def test_batch_without_anything_readable() -> None:

@@ -123,6 +123,15 @@ def test_frames_come_in_the_size_asked_for(shorter: int, quarters: int) -> None:
     assert np.abs(found.astype(int) - expected).mean() < 2
 
 
+def test_a_smaller_frame_keeps_its_colours() -> None:
+    """In a soft picture of all colours, half as large, each column has its own: nearly the one that was filmed."""
+    y, x = np.mgrid[:96, :128] / 20
+    soft = (128 + 80 * np.sin([x, y, x + y])).transpose(1, 2, 0).astype(np.uint8)
+    (found,) = decode(filmed([soft], "matroska", "ffv1"), LIMITS).frames([0.0], 48)
+    expected = np.asarray(Image.fromarray(soft).resize((64, 48), Image.Resampling.BICUBIC))
+    assert np.abs(found.astype(int) - expected).mean() < 1
+
+
 def test_scenes_begin_at_cuts() -> None:
     """A new scene begins where the picture changes at once, not where it changes slowly."""
     frames = [grey(n // 10) for n in range(20)] + [np.full((48, 64, 3), 230, np.uint8)] * 15 + [grey(0)] * 5
