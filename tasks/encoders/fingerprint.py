@@ -10,7 +10,7 @@ from functools import lru_cache
 from tasks.encoders.protocol import EncoderSpec, Runtime
 from tasks.encoders.shapes import shapes
 
-PREPROCESSING = {"image": 1, "text": 1, "audio": 2, "video": 3}
+PREPROCESSING = {"image": 1, "text": 1, "audio": 2, "video": 2}
 """Version of our own resize, crop, normalise, tokenise, window, sample and pool code, by modality.
 
 Raise it with the code.

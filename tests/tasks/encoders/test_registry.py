@@ -124,10 +124,11 @@ def copies(tmp_path: Path, tiny: dict[str, str], count: int) -> list[str]:
     return [f"local:{tmp_path / f'm{number}'}" for number in range(count)]
 
 
-def test_loaded_encoders_are_kept_up_to_four(
-    tmp_path: Path, tiny: dict[str, str], models_dir: Path, empty_registry: None
+def test_loaded_encoders_are_kept_up_to_a_number(
+    tmp_path: Path, tiny: dict[str, str], models_dir: Path, empty_registry: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A loaded encoder is given again; the four last used stay, and the one used longest ago goes."""
+    """A loaded encoder is given again; so many last used stay, here four, and the one used longest ago goes."""
+    monkeypatch.setattr(registry, "_KEPT", 4)
     specs = [resolve(name) for name in copies(tmp_path, tiny, 5)]
 
     def get(number: int) -> Encoder:
