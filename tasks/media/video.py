@@ -20,8 +20,8 @@ Pixels = npt.NDArray[np.uint8]
 _CUT = 0.1  # mean difference of two small grey frames, of full scale, that begins a new scene
 _SMALL = (64, 36)
 _NARROW = 8  # so many times as long as wide: resized to its shorter side it would be huge
-# the same bits by every processor; a colour of its own in every column, where two would share one
-_SCALING = Interpolation.BICUBIC | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INT
+_SCALING = Interpolation.BICUBIC | Interpolation.BITEXACT  # the same bits by every processor
+_SHRINKING = _SCALING | Interpolation.FULL_CHR_H_INT  # a colour for every column, for two would share one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,8 +228,9 @@ def _runs(container: Any, index: Index, queue: deque[int]) -> Iterator[tuple[int
 def _upright(frame: Any, convert: VideoReformatter, stretch: float, shorter: int | None) -> Pixels:
     """RGB as it is shown: pixels as wide as high, turned as the file says."""
     width, height = _size(frame.width * (stretch if 0.1 < stretch < 10 else 1), frame.height, shorter)
+    scaling = _SHRINKING if width < frame.width else _SCALING  # in most files two columns share a colour already
     # one thread: the reading threads are parallel already
-    rgb = convert.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
+    rgb = convert.reformat(frame, width, height, "rgb24", interpolation=scaling, threads=1)
     return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), round(frame.rotation / 90) % 4))
 
 
