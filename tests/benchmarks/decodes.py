@@ -26,7 +26,7 @@ from storage.workspace import Workspace
 from tasks.encode import encode_shard, plan_encoding
 from tasks.encoders.registry import load, resolve
 from tasks.preprocess import preprocess_shard, scan_source
-from tests.benchmarks.flickr8k import data
+from tests.benchmarks.flickr8k import first_photos
 from tests.benchmarks.measured import Measured, python
 from tests.benchmarks.results import record, table
 
@@ -58,8 +58,8 @@ def main(
         load(resolve(name), device="cpu", models_dir=models)  # converted once, here
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        small, big = _photos(root / "photos", photos), _large(root / "large", large)
-        few = _photos(root / "captions", captions // 5)
+        small, big = first_photos(root / "photos", photos), _large(root / "large", large)
+        few = first_photos(root / "captions", captions // 5)
         for source in (small, big, few):
             _scan(source)
         cases = [
@@ -77,18 +77,6 @@ def main(
         record("decodes", "One decode for several encoders", told)
     else:
         print(told)
-
-
-def _photos(folder: Path, count: int) -> Path:
-    """The first photos of Flickr8k's train with their captions."""
-    source = data() / "train"
-    folder.mkdir()
-    lines = (source / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:count]
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for line in lines:
-        name = json.loads(line)["file_name"]
-        shutil.copyfile(source / name, folder / name)
-    return folder
 
 
 def _large(folder: Path, count: int) -> Path:

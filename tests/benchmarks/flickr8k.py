@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +20,18 @@ def data() -> Path:
     if not DATA.is_dir():
         sys.exit(f"there is no {DATA}; set MODALIGN_BENCH_DATA to the folder that holds flickr8k")
     return DATA
+
+
+def first_photos(folder: Path, count: int) -> Path:
+    """The first photos of train with their captions, copied, so that whoever reads them finds them alike in memory."""
+    source = data() / "train"
+    folder.mkdir(parents=True)
+    lines = (source / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for line in lines:
+        name = json.loads(line)["file_name"]
+        shutil.copyfile(source / name, folder / name)
+    return folder
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import random
 import shutil
@@ -26,7 +25,7 @@ from tasks.alignment.fit import View
 from tasks.alignment.outer import hit_rates, resampled_rates
 from tasks.alignment.plan import Plan
 from tasks.metrics.bootstrap import group_weights, interval
-from tests.benchmarks.flickr8k import data
+from tests.benchmarks.flickr8k import first_photos
 from tests.benchmarks.measured import Measured, python
 from tests.benchmarks.opponents.work import COLD
 from tests.benchmarks.results import record, table
@@ -79,7 +78,7 @@ def main(photos: int = PHOTOS, few: int = FEW, repeats: int = REPEATS, *, record
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         models = {name: root / "models" / CONTESTANTS[name][0] for name in there}
-        small, whole = _collection(root / "few", few), _collection(root / "all", photos)
+        small, whole = first_photos(root / "few", few), first_photos(root / "all", photos)
         first = {name: _run(name, small, models[name]).measured[0] for name in there if name in FIRST}
         limits = [python("tests.benchmarks.limits", str(small), str(models[OURS])).result]
         paired: dict[str, Runs] = {name: Runs() for name in there}
@@ -102,18 +101,6 @@ def _installed(name: str) -> bool:
     if "OpenVINO" in name:
         return bool(BESIDE)
     return importlib.util.find_spec(NEEDS.get(name, "torch")) is not None
-
-
-def _collection(folder: Path, photos: int) -> Path:
-    """The first photos of train with their captions, copied, so that all contestants find them alike in memory."""
-    source = data() / "train"
-    folder.mkdir(parents=True)
-    lines = (source / "metadata.jsonl").read_text(encoding="utf-8").splitlines()[:photos]
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for line in lines:
-        name = json.loads(line)["file_name"]
-        shutil.copyfile(source / name, folder / name)
-    return folder
 
 
 def _run(name: str, collection: Path, models: Path) -> Runs:
