@@ -7,7 +7,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from storage import catalog
-from storage.spaces import slug_of
+from storage.spaces import PSEUDO_PAIRS_FILE, slug_of
 from storage.workspace import Workspace
 from tasks.refs import (
     Captioned,
@@ -102,7 +102,7 @@ def rounds_artifacts(space: SpaceRef) -> None:
         about = f"{space.name}: round {one.number} of pseudo-pairs{of} {verdict}, {one.before:.1f} to {one.after:.1f}"
         if one.pseudo_pairs:
             row["pseudo-pairs"] = one.pseudo_pairs
-            about += f"; the heads stand on its {one.pseudo_pairs:,}, named in {space.path}/pseudo_pairs.parquet"
+            about += f"; the heads stand on its {one.pseudo_pairs:,}, named in {space.path}/{PSEUDO_PAIRS_FILE}"
         create_table_artifact([row], key=key_of(kind, space.name), description=about)
 
 

@@ -43,7 +43,8 @@ Keys are those of items as they were when the space was fitted. `bound` is the m
 for the base. `view` counts from 1; only co-training has two. The weights of a pseudo-pair, which is one `bound`, `view`
 and `from_key`, add up to 1; `certainty` (0 to 1) is how much it counts.
 """
-_PSEUDO_PAIRS = "pseudo_pairs.parquet"
+PSEUDO_PAIRS_FILE = "pseudo_pairs.parquet"
+"""Where they stand, beside the heads."""
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 
@@ -84,7 +85,7 @@ def save_space(
         if lineage is not None:
             (fresh / "lineage.safetensors").write_bytes(save(dict(lineage)))
         if pseudo_pairs is not None and len(pseudo_pairs):
-            pq.write_table(pseudo_pairs, fresh / _PSEUDO_PAIRS)
+            pq.write_table(pseudo_pairs, fresh / PSEUDO_PAIRS_FILE)
         write_json(fresh / "config.json", config)
         (fresh / "README.md").write_text(card, encoding="utf-8")
         replace_folder(fresh, folder)
@@ -120,7 +121,7 @@ def load_pseudo_pairs(folder: Path) -> pa.Table:
     """
     import pyarrow.parquet as pq
 
-    path = folder / _PSEUDO_PAIRS
+    path = folder / PSEUDO_PAIRS_FILE
     try:
         return pq.ParquetFile(path).read().cast(PSEUDO_PAIRS) if path.is_file() else PSEUDO_PAIRS.empty_table()
     except (OSError, ValueError) as error:  # Arrow's own errors are ValueErrors

@@ -16,7 +16,7 @@ from prefect.logging import get_run_logger
 
 from config.errors import UserError
 from config.params import AlignParams
-from storage.spaces import load_lineage, load_pseudo_pairs, load_space, save_space, slug_of
+from storage.spaces import PSEUDO_PAIRS_FILE, load_lineage, load_pseudo_pairs, load_space, save_space, slug_of
 from storage.tables import Store
 from storage.workspace import Workspace
 from tasks.align import TrainingSet, fit_training, load_training, sketch_of
@@ -250,4 +250,4 @@ def _pseudo_pairs_told(facts: Mapping[str, Any]) -> list[str]:
     if not facts.get("pseudo_pairs"):
         return []
     of = f"{facts['pseudo_pairs']:,} pseudo-pairs of round {facts['chosen']['rounds']}"
-    return [f"{of} count beside these; pseudo_pairs.parquet names the items of each."]
+    return [f"{of} count beside these; {PSEUDO_PAIRS_FILE} names the items of each."]

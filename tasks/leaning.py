@@ -14,7 +14,7 @@ from tasks.alignment.methods.rounds import Leaning
 
 def named_items(keys: Sequence[str] | npt.NDArray[np.str_], modality: str) -> pa.Table:
     """Key and modality of each row of a side: what `named_leaning` calls it by."""
-    return pa.table({"key": pa.array(keys, pa.string()), "modality": pa.array([modality] * len(keys), pa.string())})
+    return pa.table({"key": pa.array(keys, pa.string()), "modality": pa.repeat(modality, len(keys))})
 
 
 def named_leaning(leaning: Sequence[Leaning], sides: tuple[pa.Table, pa.Table], bound: str = "") -> pa.Table:
